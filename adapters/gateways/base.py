@@ -1,0 +1,248 @@
+"""What a gateway adapter is: the words that the sending protocol and every adapter share.
+
+Here: the messages going out, the answers, the reports coming back, and what a gateway declares of
+itself. Not here: policy (retry, pace, consent), storage, and any one gateway's wire format.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import ClassVar, Literal, Protocol, runtime_checkable
+
+from pydantic import BaseModel, Field
+
+from data.errors import SmsError
+
+
+class GatewayError(SmsError):
+    """A gateway cannot be used as it is configured."""
+
+
+class ErrorClass(StrEnum):
+    """What a refusal means for the message and the run."""
+
+    RETRY = "retry"
+    """Not accepted now; the same request may be made again later."""
+    RECIPIENT = "recipient"
+    """This recipient will never get it."""
+    OPTOUT = "optout"
+    """The recipient has opted out at the gateway; the consent ledger is told."""
+    CONTENT = "content"
+    """The text or the sender is not allowed."""
+    ACCOUNT = "account"
+    """The account cannot send; the run stops."""
+
+
+class Status(StrEnum):
+    """Delivery status, the common set. Order and finality: `data.deliveries.RANK`."""
+
+    ACCEPTED = "accepted"
+    QUEUED = "queued"
+    SENT = "sent"
+    UNKNOWN = "unknown"
+    DELIVERED = "delivered"
+    UNDELIVERED = "undelivered"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One message (MT) as an adapter gets it. `id` is our reference, stored before this exists."""
+
+    id: str
+    to: str
+    text: str
+    sender: str
+    encoding: str
+    segments: int
+    deadline: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of one message at submission.
+
+    `refused` only where the gateway documents that it did not take the message, or where no
+    connection came about. Everything unclear is `unknown`, and is never sent again blindly.
+    """
+
+    id: str
+    outcome: Literal["accepted", "refused", "unknown"]
+    gateway_message_id: str | None = None
+    error_class: ErrorClass | None = None
+    error_code: str | None = None
+    error_text: str = ""
+    retry_after: float | None = None
+    """Seconds the gateway asked us to wait."""
+    segments: int | None = None
+    price: Decimal | None = None
+    currency: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One delivery report (DLR), from a callback or a poll."""
+
+    status: Status
+    reference: str | None = None
+    gateway_message_id: str | None = None
+    recipient: str | None = None
+    batch_id: str | None = None
+    error_code: str | None = None
+    error_class: ErrorClass | None = None
+    occurred_at: datetime | None = None
+    price: Decimal | None = None
+    currency: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """One inbound message (MO)."""
+
+    gateway_message_id: str
+    sender: str
+    recipient: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Callback:
+    """An HTTP request from a gateway, as it came."""
+
+    method: str
+    url: str
+    """As the gateway called it: public address, path and query."""
+    headers: Mapping[str, str]
+    """Names in lower case."""
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """A message whose submission got no clear answer."""
+
+    id: str
+    to: str
+    text: str
+    sender: str
+    submitted_after: datetime
+    """No request for it was made before this instant."""
+    lease_until: datetime
+    """No request for it was started after this instant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a look-up says of a suspect. No finding at all means: still in doubt."""
+
+    id: str
+    outcome: Literal["accepted", "absent"]
+    gateway_message_id: str | None = None
+
+
+class Recovery(StrEnum):
+    """What a crashed sender can find out (see each adapter's file for the gateway's own words)."""
+
+    RESEND = "resend"
+    """The same key may be sent again: the gateway answers for the first one."""
+    BY_REFERENCE = "by_reference"
+    BY_NUMBER = "by_number"
+    """A look-up by number and time: proves acceptance, never absence."""
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a gateway can do. The planner and the feature matrix read nothing else."""
+
+    batch: Literal["single", "same_text", "variables", "distinct"] = "single"
+    max_batch: int = 1
+    reference: Literal["field", "callback_url", "batch", "none"] = "none"
+    recovery: Recovery = Recovery.NONE
+    absence_after: timedelta | None = None
+    """By reference: after how long a look-up that finds nothing proves absence; None: never."""
+    resend_window: timedelta | None = None
+    rate_unit: Literal["messages", "segments"] = "messages"
+    polls: bool = False
+    signed_callbacks: bool = False
+    validity: bool = False
+    price: Literal["answer", "report", "poll", "none"] = "none"
+    max_text: int = 1600
+
+
+class GatewaySettings(BaseModel):
+    """Settings that every gateway has; an adapter adds its `kind`, address and credentials."""
+
+    sender: str = Field("", description="Number or name that messages come from")
+    rate: float = Field(
+        10, gt=0, description="Messages a second that this account and sender may send"
+    )
+
+
+@runtime_checkable
+class Gateway(Protocol):
+    """One gateway. Made from its settings; used by one event loop at a time."""
+
+    capabilities: ClassVar[Capabilities]
+
+    async def __aenter__(self) -> "Gateway": ...
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+    async def submit(self, messages: Sequence[Outgoing]) -> list[Answer]:
+        """Submit a group within `capabilities.max_batch`; one answer for each, in any order.
+
+        Raises nothing for what the gateway or the network does: that is what answers are for.
+        """
+        ...
+
+    async def check(self, sender: str | None = None) -> list[str]:
+        """Verify credentials (and the sender where it can be) without sending; [] = all well.
+
+        Each problem is one line that names the setting and the mend.
+        """
+        ...
+
+    async def recover(self, suspects: Sequence[Suspect]) -> list[Finding]:
+        """Ask the gateway about messages in doubt; leave out those it cannot answer for."""
+        ...
+
+    async def poll(self, gateway_message_ids: Sequence[str]) -> list[Report]:
+        """Fetch the present status of messages; leave out those it cannot answer for."""
+        ...
+
+    def verify(self, callback: Callback) -> bool:
+        """Whether this callback was signed by the gateway (on the raw body, constant time)."""
+        ...
+
+    def parse(self, callback: Callback) -> tuple[list[Report], list[Inbound]]:
+        """Read a verified callback. Raises `CallbackError` on what is not one."""
+        ...
+
+
+class CallbackError(SmsError):
+    """A callback that cannot be read."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """Where callbacks of a gateway arrive on the receiver, and how our reference travels there."""
+
+    gateway: str
+    receiver_url: str
+
+    def reports(self, message_id: str) -> str:
+        """Return the address for one message's delivery reports."""
+        return f"{self.receiver_url}/gateways/{self.gateway}/reports?ref={message_id}"
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Limits on one request, in seconds."""
+
+    request: float = 10
+    connect: float = field(default=5)

@@ -1,0 +1,176 @@
+"""The connection to the database: engine, transactions, bulk writing, and errors in plain words.
+
+Statements of one subject are in that subject's module; changes of shape in `data/migrations`.
+"""
+
+import io
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from data.errors import SmsError
+from data.settings import settings
+
+_BUSY_SECONDS = 30
+
+
+class DatabaseError(SmsError):
+    """The database cannot do what was asked, in words for its operator."""
+
+
+def now() -> datetime:
+    """The present instant, UTC."""
+    return datetime.now(UTC)
+
+
+def engine() -> Engine:
+    """The engine of this process for the configured database."""
+    return _engine(settings().database)
+
+
+@cache
+def _engine(url: str) -> Engine:
+    if url.startswith("sqlite"):
+        return _sqlite(url)
+    url = url.replace("postgres://", "postgresql://", 1)
+    url = url.replace("postgresql://", "postgresql+psycopg://", 1)
+    return create_engine(url, pool_size=10, max_overflow=20, pool_pre_ping=True)
+
+
+def _sqlite(url: str) -> Engine:
+    made = create_engine(url, connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False})
+    if made.url.database and made.url.database != ":memory:":
+        Path(made.url.database).parent.mkdir(parents=True, exist_ok=True)
+
+    @event.listens_for(made, "connect")
+    def prepare(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
+        # The driver's own BEGIN is deferred: a transaction that reads and then writes is
+        # refused at once when another one wrote in between, whatever the busy timeout.
+        connection.isolation_level = None
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(made, "begin")
+    def begin(connection: Connection) -> None:
+        kind = "IMMEDIATE" if connection.get_execution_options().get("writing") else "DEFERRED"
+        connection.exec_driver_sql(f"BEGIN {kind}")
+
+    return made
+
+
+@contextmanager
+def writing() -> Iterator[Connection]:
+    """A transaction that writes; committed at the end, rolled back on an error."""
+    connected = engine().connect
+    with _plain_words(), connected() as connection:
+        connection.execution_options(writing=True)
+        with connection.begin():
+            yield connection
+
+
+@contextmanager
+def reading() -> Iterator[Connection]:
+    """A transaction that only reads: one snapshot."""
+    with _plain_words(), engine().connect() as connection, connection.begin():
+        yield connection
+
+
+@contextmanager
+def _plain_words() -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        words = _words(error)
+        if words is None:
+            raise
+        raise DatabaseError(words) from None
+
+
+def _words(error: DBAPIError) -> str | None:
+    """Say what the common failures mean; None leaves a programming error as it is."""
+    where = engine().url.render_as_string(hide_password=True)
+    told = str(error.orig).lower()
+    hints = {
+        "database is locked": "is locked by another process: stop it, or try again",
+        "readonly database": "cannot be written: check the rights of the file and its folder",
+        "read-only": "is read-only: give the user of SMS_DATABASE_URL the right to write",
+        "unable to open": "cannot be opened: check that its folder exists and can be written",
+        "disk is full": "is full: free disk space, then run the command again",
+        "no space left": "is full: free disk space, then run the command again",
+        "disk i/o error": "cannot be read or written (disk I/O error): check the disk",
+        "not a database": "is not a SQLite database: check SMS_DATABASE_URL",
+        "malformed": "is damaged: restore it from a backup",
+    }
+    for sign, hint in hints.items():
+        if sign in told:
+            return f"the database {where} {hint}"
+    if isinstance(error, OperationalError) and not where.startswith("sqlite"):
+        return f"the database {where} cannot be reached: start it, or mend SMS_DATABASE_URL"
+    return None
+
+
+def is_sqlite(connection: Connection) -> bool:
+    """Whether this connection leads to SQLite."""
+    return connection.dialect.name == "sqlite"
+
+
+def insert_frame(connection: Connection, table: str, frame: pd.DataFrame) -> None:
+    """Append the rows of `frame` to `table`, column names alike, at bulk speed.
+
+    Missing values become NULL. Instants must be UTC `datetime64` columns.
+    """
+    if frame.empty:
+        return
+    if is_sqlite(connection):
+        _insert_sqlite(connection, table, frame)
+    else:
+        _copy_postgres(connection, table, frame)
+
+
+def _insert_sqlite(connection: Connection, table: str, frame: pd.DataFrame) -> None:
+    names = ", ".join(f'"{name}"' for name in frame.columns)
+    marks = ", ".join("?" * len(frame.columns))
+    columns = [_plain(frame[name]) for name in frame.columns]
+    connection.exec_driver_sql(
+        f'INSERT INTO "{table}" ({names}) VALUES ({marks})',  # noqa: S608 - names are ours
+        list(zip(*columns, strict=True)),
+    )
+
+
+def _plain(column: pd.Series) -> list[Any]:
+    """A column as Python values; instants in the text that `UtcDateTime` stores."""
+    if isinstance(column.dtype, pd.DatetimeTZDtype):
+        column = column.dt.tz_convert("UTC").dt.strftime("%Y-%m-%d %H:%M:%S.%f")
+    return column.astype(object).where(column.notna(), None).tolist()
+
+
+def _copy_postgres(connection: Connection, table: str, frame: pd.DataFrame) -> None:
+    names = ", ".join(f'"{name}"' for name in frame.columns)
+    buffer = io.StringIO()
+    # Empty text is quoted and a missing value is not: COPY tells them apart by that.
+    text_columns = frame.select_dtypes(include=["str", "object"]).columns
+    quoted = frame.copy(deep=False)
+    for name in text_columns:
+        column = quoted[name].astype("str")
+        escaped = '"' + column.str.replace('"', '""', regex=False) + '"'
+        quoted[name] = escaped.where(quoted[name].notna(), "")
+    lines = quoted.astype("str").where(quoted.notna(), "").agg(",".join, axis=1)
+    buffer.write("\n".join(lines))
+    cursor = connection.connection.cursor()
+    with cursor.copy(f'COPY "{table}" ({names}) FROM STDIN WITH (FORMAT csv)') as copy:
+        copy.write(buffer.getvalue())
+
+
+def ping() -> None:
+    """Raise `DatabaseError` where the database does not answer."""
+    with reading() as connection:
+        connection.execute(text("SELECT 1"))
