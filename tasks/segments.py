@@ -7,7 +7,6 @@ typography that GSM-7 lacks. Not here: what a segment costs (pricing), how a tex
 
 import re
 import unicodedata
-from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -27,13 +26,13 @@ UCS2_SINGLE, UCS2_PART = 70, 67  # UTF-16 code units; the header takes three
 # Typography that GSM-7 lacks and what people type instead. No letter is in this table: é, ñ and я
 # are spelling, and whoever wrote them meant them.
 SMART_REPLACEMENTS = {
-    "‘’‚‛′‵ʹʻʼ`´＇": "'",
+    "‘’‚‛′‵`´＇": "'",
     "“”„‟″‶«»＂": '"',
     "‹": "<",
     "›": ">",
     "‐‑‒–—―−⁃﹘﹣－": "-",
     "…": "...",
-    "•·∙‣": "-",
+    "•‣": "-",
     "\t\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a": " ",
     "\u202f\u205f\u3000": " ",
     "\u2028\u2029\u0085": "\n",
@@ -101,13 +100,15 @@ def measure(texts: pd.Series) -> pd.DataFrame:
     ucs2 = pc.match_substring_regex(column, _NOT_GSM7_RE2).to_numpy(zero_copy_only=False)
 
     segments = np.ones(len(column), dtype=np.int64)
-    segments[~ucs2] = _count(column.filter(pa.array(~ucs2)), _EXTENSION_RE2, *_GSM7)
+    segments[~ucs2] = _count(
+        column.filter(pa.array(~ucs2)), _EXTENSION_RE2, _EXTENSION, GSM7_SINGLE, GSM7_PART
+    )
     segments[missing] = 0
     encoding = np.where(missing, "", np.where(ucs2, "UCS-2", "GSM-7"))
     forcing = np.full(len(column), "", dtype=object)
     if ucs2.any():
         wide = column.filter(pa.array(ucs2))
-        segments[ucs2] = _count(wide, _ASTRAL_RE2, *_UCS2)
+        segments[ucs2] = _count(wide, _ASTRAL_RE2, _ASTRAL, UCS2_SINGLE, UCS2_PART)
         found = pc.extract_regex(wide, f"(?P<first>{_NOT_GSM7_RE2})")
         forcing[ucs2] = pc.struct_field(found, "first").to_numpy(zero_copy_only=False)
     return pd.DataFrame(
@@ -118,10 +119,6 @@ def measure(texts: pd.Series) -> pd.DataFrame:
         },
         index=texts.index,
     )
-
-
-_GSM7 = (_EXTENSION, GSM7_SINGLE, GSM7_PART)
-_UCS2 = (_ASTRAL, UCS2_SINGLE, UCS2_PART)
 
 
 def _count(
@@ -152,17 +149,13 @@ def smart_replace(text: str) -> str:
 def smart_replace_column(texts: pd.Series) -> pd.Series:
     """`smart_replace` for a column; missing texts stay missing."""
     column = _arrow(texts)
-    candidates = pc.match_substring_regex(column, _NOT_GSM7_RE2).fill_null(False)
-    rows = candidates.to_numpy(zero_copy_only=False)
-    if not rows.any():
-        return texts
-    result = texts.astype("str")
-    result[rows] = _on_unique(result[rows], smart_replace)
-    return result
-
-
-def _on_unique(texts: pd.Series, function: Callable[[str], str]) -> pd.Series:
-    return texts.map({text: function(text) for text in texts.unique()})
+    replaced = column
+    for characters, to in SMART_REPLACEMENTS.items():
+        replaced = pc.replace_substring_regex(replaced, _characters(characters), to)
+    helped = pc.invert(pc.match_substring_regex(replaced, _NOT_GSM7_RE2))
+    return pd.Series(pc.if_else(helped, replaced, column), dtype="str", name=texts.name).set_axis(
+        texts.index
+    )
 
 
 def describe_character(character: str) -> str:

@@ -1,0 +1,43 @@
+"""The gateways there are: a new one is a line in `ADAPTERS`. See README.md here."""
+
+from typing import TYPE_CHECKING, Annotated, Any, Union
+
+from pydantic import Field
+
+from adapters.gateways.base import Gateway, GatewayError, GatewaySettings, Route, Timeouts
+from adapters.gateways.twilio import Twilio, TwilioSettings
+
+ADAPTERS: dict[type[GatewaySettings], Any] = {
+    TwilioSettings: Twilio,
+}
+
+KINDS: dict[str, type[GatewaySettings]] = {
+    settings.model_fields["kind"].default: settings for settings in ADAPTERS
+}
+"""Settings by kind, the name that a person types and that is stored."""
+
+if TYPE_CHECKING:
+    Settings = GatewaySettings
+else:
+    # A union of what is listed above, so that a gateway is listed once.
+    Settings = Annotated[Union[tuple(ADAPTERS)], Field(discriminator="kind")]  # noqa: UP007
+
+
+def make_gateway(
+    name: str,
+    settings: GatewaySettings,
+    *,
+    receiver_url: str,
+    timeouts: Timeouts,
+    requests_in_flight: int = 32,
+) -> Gateway:
+    """Make the adapter for a gateway's settings; enter it (`async with`) before use.
+
+    Raises `GatewayError` for settings of no known gateway.
+    """
+    adapter = ADAPTERS.get(type(settings))
+    if adapter is None:
+        kind = getattr(settings, "kind", type(settings).__name__)
+        raise GatewayError(f"gateway {name}: kind {kind!r} is none of {', '.join(KINDS)}")
+    gateway: Gateway = adapter(settings, Route(name, receiver_url), timeouts, requests_in_flight)
+    return gateway

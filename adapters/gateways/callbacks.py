@@ -1,0 +1,52 @@
+"""Reading callbacks: forms, queries and signatures, for every gateway that signs or sends a form.
+
+Which fields there are and what is signed is in each adapter's file.
+"""
+
+import base64
+import hmac
+import re
+from urllib.parse import parse_qs, urlsplit
+
+from adapters.gateways.base import Callback, CallbackError
+
+_MOST_FIELDS = 200
+_STANDARD_PORTS = {"http": 80, "https": 443}
+
+
+def form(callback: Callback) -> dict[str, list[str]]:
+    """Return the values of each field of a form, empty ones too. Raises `CallbackError`."""
+    try:
+        return parse_qs(
+            callback.body.decode(),
+            keep_blank_values=True,
+            errors="strict",
+            max_num_fields=_MOST_FIELDS,
+        )
+    except ValueError:
+        raise CallbackError("a callback is no form: is its address the right one?") from None
+
+
+def query(callback: Callback, name: str) -> str | None:
+    """Return a value of the address; ours is `ref`, the message id."""
+    return parse_qs(urlsplit(callback.url).query).get(name, [None])[0]
+
+
+def addresses(callback: Callback) -> list[str]:
+    """Return the address with and without its port: gateways sign either."""
+    parts = urlsplit(callback.url)
+    bare = re.sub(r":\d*$", "", parts.netloc)
+    hosts = {parts.netloc, bare}
+    if parts.netloc == bare and parts.scheme in _STANDARD_PORTS:
+        hosts.add(f"{bare}:{_STANDARD_PORTS[parts.scheme]}")
+    return [callback.url.replace(f"//{parts.netloc}", f"//{host}", 1) for host in hosts]
+
+
+def hmac_base64(key: str, signed: str, digest: str) -> str:
+    """Return the HMAC of a text in base64."""
+    return base64.b64encode(hmac.digest(key.encode(), signed.encode(), digest)).decode()
+
+
+def same(given: str, computed: str) -> bool:
+    """Compare signatures in constant time, whatever characters came in."""
+    return hmac.compare_digest(given.encode(), computed.encode())

@@ -1,0 +1,68 @@
+"""What can be said of a gateway's settings before anything is sent, whatever the gateway.
+
+Each function returns the problem in one line that names the setting and the mend, or None. What
+only one gateway knows (its account states, its codes) is in the adapter's file.
+"""
+
+import ipaddress
+import re
+from urllib.parse import urlsplit
+
+from adapters.gateways.base import Route
+from adapters.gateways.http import Reply
+
+_SENDER = re.compile(r"\+[1-9]\d{6,14}|\d{3,8}|(?=.*[A-Za-z])[A-Za-z0-9 &+_-]{1,11}")
+"""E.164, short code, alphanumeric sender."""
+
+
+def mend(route: Route, kind: str, setting: str) -> str:
+    """Return the command that changes a setting of a gateway."""
+    return f"sms gateway add {route.gateway} {kind} --set {setting}=…"
+
+
+def sender_problem(sender: str, how: str) -> str | None:
+    """Whether a sender has none of the forms that networks know."""
+    if not sender:
+        return f"there is no sender: {how}"
+    if _SENDER.fullmatch(sender):
+        return None
+    return (
+        "the sender is no number with + and country code, no short code and no name of at most"
+        f" 11 letters and digits: {how}"
+    )
+
+
+def receiver_problem(route: Route, base_url: str) -> str | None:
+    """Whether a gateway elsewhere is to call back an address that only this machine has."""
+    if not _local(route.receiver_url) or _local(base_url):
+        return None
+    return (
+        f"{route.gateway} cannot reach the receiver at {route.receiver_url}: set SMS_PUBLIC_URL"
+        " to its public address"
+    )
+
+
+def account_problem(reply: Reply, base_url: str, login: str, how: str) -> str | None:
+    """Whether the look-up of an account that should succeed did not.
+
+    `login` names the settings that log in, and `how` is the mend of the one that is most likely
+    wrong.
+    """
+    if reply.status in {401, 403}:
+        return f"{login} is wrong (HTTP {reply.status}): {how}"
+    if reply.status == 404:
+        return f"{base_url} knows no such account, so base_url or {login} is wrong: {how}"
+    if 300 <= reply.status < 400:
+        # Never followed: the credentials would go with it.
+        return f"base_url {base_url} answers with a redirect; name the address it leads to: {how}"
+    if reply.status != 200 or not reply.fields:
+        return f"base_url {base_url} gave no account (HTTP {reply.status}): try again, or {how}"
+    return None
+
+
+def _local(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

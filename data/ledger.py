@@ -1,0 +1,406 @@
+"""The sending ledger: claim, record, recover. Every statement that a message's state hangs on.
+
+The promise kept here: a message is committed as `sending` before its first byte leaves, and what
+got no clear answer is never claimable again. Matching of delivery reports is in `data.deliveries`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, bindparam, func, select, update
+from sqlmodel import col
+
+from data import runs
+from data.consent_ledger import opt_out_stands
+from data.database import is_sqlite, now, reading, writing
+from data.senders import is_dead
+from data.tables import CampaignRun, Message
+
+QUEUED = "queued"
+DEFERRED = "deferred"
+SENDING = "sending"
+ACCEPTED = "accepted"
+IN_DOUBT = "in_doubt"
+OPEN = (QUEUED, DEFERRED, SENDING)
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """One message that this sender may submit once, before its lease runs out."""
+
+    id: str
+    recipient: str
+    text: str
+    sender: str
+    encoding: str
+    segments: int
+    attempt: int
+    closes_at: datetime | None
+    """When the recipient's hours end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What is to be recorded of one claimed message."""
+
+    id: str
+    attempt: int
+    state: str
+    reason: str = ""
+    gateway_message_id: str | None = None
+    error_code: str | None = None
+    retry_at: datetime | None = None
+    segments: int | None = None
+    price: str | None = None
+    currency: str | None = None
+
+
+# --- claim -----------------------------------------------------------------------------------
+
+
+def claim(
+    run: CampaignRun, batch: int, *, sender: str, lease: timedelta, limit: int
+) -> list[Claimed]:
+    """Claim and re-check up to `limit` queued messages of a batch, in one committed statement.
+
+    Re-checked: run neither paused nor cancelled and before its deadline, no opt-out since the
+    plan, inside the recipient's hours, no retry delay running.
+    """
+    at = now()
+    with writing() as connection:
+        chosen = (
+            select(col(Message.id))
+            .where(
+                *_queued(run.id, batch),
+                *_claimable(run, at),
+            )
+            .order_by(col(Message.row))
+            .limit(limit)
+        )
+        if not is_sqlite(connection):
+            chosen = chosen.with_for_update(skip_locked=True)
+        statement = (
+            update(Message)
+            .where(col(Message.id).in_(chosen), col(Message.state) == QUEUED)
+            .values(
+                state=SENDING,
+                owner=sender,
+                attempt=col(Message.attempt) + 1,
+                lease_until=at + lease,
+                submitted_at=at,
+                retry_at=None,
+            )
+            .returning(*(col(getattr(Message, name)) for name in Claimed.__slots__))
+        )
+        return [Claimed(*row) for row in connection.execute(statement)]
+
+
+def _queued(run_id: str, batch: int | None = None) -> list[ColumnElement[bool]]:
+    conditions = [col(Message.run_id) == run_id, col(Message.state) == QUEUED]
+    if batch is not None:
+        conditions.append(col(Message.batch) == batch)
+    return conditions
+
+
+def _claimable(run: CampaignRun, at: datetime) -> list[ColumnElement[bool]]:
+    # A window leaves within a second of its claim: hours that end sooner have ended.
+    leaves = at + timedelta(seconds=1)
+    run_is_sending = (
+        select(col(CampaignRun.id))
+        .where(
+            col(CampaignRun.id) == run.id,
+            col(CampaignRun.state) == runs.SENDING,
+            col(CampaignRun.not_after).is_(None) | (col(CampaignRun.not_after) > leaves),
+        )
+        .exists()
+    )
+    return [
+        run_is_sending,
+        col(Message.retry_at).is_(None) | (col(Message.retry_at) <= at),
+        col(Message.closes_at).is_(None) | (col(Message.closes_at) > leaves),
+        ~opt_out_stands(col(Message.number_key), run.purpose),
+    ]
+
+
+def put_aside(run: CampaignRun, batch: int | None = None) -> list[str]:
+    """Settle queued messages that can no longer be claimed; return zone sets whose hours ended.
+
+    Opted out since the plan → `suppressed`; past the deadline → `blocked`. Messages whose hours
+    have ended stay queued until `defer` gives them their next opening.
+    """
+    at = now()
+    leaves = at + timedelta(seconds=1)
+    with writing() as connection:
+        connection.execute(
+            update(Message)
+            .where(*_queued(run.id, batch), opt_out_stands(col(Message.number_key), run.purpose))
+            .values(state="suppressed", reason="opted_out", rule="opt_out", final_at=at)
+        )
+        if run.not_after is not None and run.not_after <= leaves:
+            _block_at_deadline(connection, run.id, at, col(Message.state).in_((QUEUED, DEFERRED)))
+        ended = (
+            select(col(Message.zones))
+            .where(*_queued(run.id, batch), col(Message.closes_at) <= leaves)
+            .distinct()
+        )
+        return list(connection.execute(ended).scalars())
+
+
+def _block_at_deadline(
+    connection: Connection, run_id: str, at: datetime, which: ColumnElement[bool]
+) -> None:
+    connection.execute(
+        update(Message)
+        .where(col(Message.run_id) == run_id, which)
+        .values(state="blocked", reason="deadline", rule="deadline", final_at=at)
+    )
+
+
+def defer(
+    run: CampaignRun, openings: Mapping[str, tuple[datetime, datetime] | None], rule: str
+) -> None:
+    """Give messages whose hours ended their next opening, a span (opens, closes) per zone set.
+
+    None, or an opening past the run's deadline: `blocked`.
+    """
+    at = now()
+    leaves = at + timedelta(seconds=1)
+    with writing() as connection:
+        for zones, span in openings.items():
+            hit = [
+                *_queued(run.id),
+                col(Message.zones) == zones,
+                col(Message.closes_at) <= leaves,
+            ]
+            late = span is None or (run.not_after is not None and span[0] >= run.not_after)
+            if span is None or late:
+                values: dict[str, Any] = {
+                    "state": "blocked",
+                    "reason": "deadline" if span else "no_common_window",
+                    "final_at": at,
+                }
+            elif span[0] <= at:
+                values = {"closes_at": span[1]}
+            else:
+                values = {
+                    "state": DEFERRED,
+                    "reason": "quiet_hours",
+                    "opens_at": span[0],
+                    "closes_at": span[1],
+                }
+            connection.execute(update(Message).where(*hit).values(rule=rule, **values))
+
+
+def release(run: CampaignRun) -> int:
+    """Queue the deferred messages whose hours have opened; return how many."""
+    at = now()
+    with writing() as connection:
+        if run.not_after is not None and run.not_after <= at:
+            _block_at_deadline(connection, run.id, at, col(Message.state) == DEFERRED)
+        due = connection.execute(
+            update(Message)
+            .where(
+                col(Message.run_id) == run.id,
+                col(Message.state) == DEFERRED,
+                col(Message.opens_at) <= at,
+            )
+            .values(state=QUEUED, reason="", rule="")
+        )
+        return due.rowcount
+
+
+# --- record ----------------------------------------------------------------------------------
+
+
+def record(connection: Connection, sender: str, settled: Sequence[Settled]) -> None:
+    """Store answers, each under the attempt that asked.
+
+    A delivery report that came first stands: an accepted message is never set back.
+    """
+    accepted = [item for item in settled if item.state == ACCEPTED]
+    others = [item for item in settled if item.state != ACCEPTED]
+    at = now()
+    own = [
+        col(Message.id) == bindparam("of"),
+        col(Message.attempt) == bindparam("under"),
+        col(Message.owner) == sender,
+    ]
+    if accepted:
+        connection.execute(_ACCEPTED.where(*own), [_accepted_values(a) for a in accepted])
+    if others:
+        statement = _OTHERS.where(*own, col(Message.state) == SENDING)
+        connection.execute(statement, [_other_values(item, at) for item in others])
+
+
+# Attribute names of the bound values differ from the columns', as SQLAlchemy requires.
+_ACCEPTED = (
+    update(Message)
+    .where(col(Message.state).in_((SENDING, ACCEPTED, IN_DOUBT)))
+    .values(
+        state=ACCEPTED,
+        reason="",
+        gateway_message_id=func.coalesce(col(Message.gateway_message_id), bindparam("gid")),
+        status=func.coalesce(col(Message.status), "accepted"),
+        segments=func.coalesce(bindparam("parts"), col(Message.segments)),
+        price=func.coalesce(col(Message.price), bindparam("cost")),
+        currency=func.coalesce(col(Message.currency), bindparam("money")),
+        owner=None,
+        lease_until=None,
+    )
+)
+_OTHERS = update(Message).values(
+    state=bindparam("into"),
+    reason=bindparam("because"),
+    error_code=bindparam("code"),
+    retry_at=bindparam("again"),
+    final_at=bindparam("ended"),
+    submitted_at=bindparam("asked"),
+)
+
+
+def _accepted_values(item: Settled) -> dict[str, Any]:
+    return {
+        "of": item.id,
+        "under": item.attempt,
+        "gid": item.gateway_message_id,
+        "parts": item.segments,
+        "cost": item.price,
+        "money": item.currency,
+    }
+
+
+def _other_values(item: Settled, at: datetime) -> dict[str, Any]:
+    is_open = item.state in (QUEUED, IN_DOUBT)
+    return {
+        "of": item.id,
+        "under": item.attempt,
+        "into": item.state,
+        "because": item.reason,
+        "code": item.error_code,
+        "again": item.retry_at,
+        "ended": None if is_open else at,
+        "asked": None if item.state == QUEUED else at,
+    }
+
+
+# --- recover ---------------------------------------------------------------------------------
+
+
+def strand(run_id: str) -> int:
+    """Put in doubt what is `sending` with nobody left to answer for it; return how many.
+
+    Nobody is left where the lease has run out, or where the sender is known to have died: what
+    it wrote to its sockets may still arrive, so neither says that the message was not sent.
+    """
+    at = now()
+    mine = [col(Message.run_id) == run_id, col(Message.state) == SENDING]
+    with reading() as connection:
+        owners = connection.execute(select(col(Message.owner)).where(*mine).distinct()).scalars()
+        dead = [owner for owner in owners if owner and is_dead(owner)]
+    with writing() as connection:
+        stranded = connection.execute(
+            update(Message)
+            .where(*mine, (col(Message.lease_until) <= at) | col(Message.owner).in_(dead))
+            .values(state=IN_DOUBT, reason="sender_died")
+        )
+        return stranded.rowcount
+
+
+def doubted(run_id: str) -> list[Message]:
+    """Return the messages of a run that are in doubt (at most the windows that were in flight)."""
+    table = Message.__table__  # type: ignore[attr-defined]
+    with reading() as connection:
+        rows = connection.execute(
+            select(table).where(table.c.run_id == run_id, table.c.state == IN_DOUBT)
+        ).mappings()
+        return [Message(**row) for row in rows]
+
+
+def settle_doubt(accepted: Mapping[str, str | None], absent: Sequence[str]) -> None:
+    """Store what a look-up found: accepted (with the gateway's id), or proven never to be.
+
+    Only messages still in doubt change: a report may have settled them meanwhile.
+    """
+    doubt = [col(Message.id) == bindparam("of"), col(Message.state) == IN_DOUBT]
+    with writing() as connection:
+        if accepted:
+            connection.execute(
+                update(Message)
+                .where(*doubt)
+                .values(
+                    state=ACCEPTED,
+                    reason="",
+                    gateway_message_id=func.coalesce(
+                        col(Message.gateway_message_id), bindparam("gid")
+                    ),
+                    status=func.coalesce(col(Message.status), "accepted"),
+                    owner=None,
+                    lease_until=None,
+                ),
+                [{"of": key, "gid": value} for key, value in accepted.items()],
+            )
+        if absent:
+            connection.execute(
+                update(Message).where(*doubt).values(state=QUEUED, reason="", owner=None),
+                [{"of": key} for key in absent],
+            )
+
+
+def cancel_open(run_id: str) -> int:
+    """Mark what has not been claimed as cancelled; return how many."""
+    with writing() as connection:
+        return connection.execute(
+            update(Message)
+            .where(col(Message.run_id) == run_id, col(Message.state).in_((QUEUED, DEFERRED)))
+            .values(state="cancelled", reason="run_cancelled", final_at=now())
+        ).rowcount
+
+
+# --- look ------------------------------------------------------------------------------------
+
+
+def queued(run_id: str, batch: int) -> int:
+    """Return how many messages of a batch wait to be claimed."""
+    with reading() as connection:
+        statement = select(func.count()).where(*_queued(run_id, batch))
+        return int(connection.execute(statement).scalar_one())
+
+
+def open_batches(run_id: str) -> list[int]:
+    """Return the batches that still hold queued messages, in order."""
+    statement = select(col(Message.batch)).where(*_queued(run_id)).distinct()
+    with reading() as connection:
+        return sorted(connection.execute(statement).scalars())
+
+
+def next_retry(run_id: str, batch: int) -> datetime | None:
+    """Return when the earliest delayed message of a batch may be tried again; None: none waits."""
+    with reading() as connection:
+        found: datetime | None = connection.execute(
+            select(func.min(col(Message.retry_at))).where(*_queued(run_id, batch))
+        ).scalar()
+        return found
+
+
+def state_counts(run_id: str) -> dict[str, int]:
+    """Return the number of messages of a run in each state."""
+    with reading() as connection:
+        rows = connection.execute(
+            select(col(Message.state), func.count())
+            .where(col(Message.run_id) == run_id)
+            .group_by(col(Message.state))
+        )
+        return {state: count for state, count in rows}  # noqa: C416 - rows are not pairs to mypy
+
+
+def next_opening(run_id: str) -> datetime | None:
+    """Return when the first deferred message of a run may go."""
+    with reading() as connection:
+        found: datetime | None = connection.execute(
+            select(func.min(col(Message.opens_at))).where(
+                col(Message.run_id) == run_id, col(Message.state) == DEFERRED
+            )
+        ).scalar()
+        return found

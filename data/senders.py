@@ -1,0 +1,38 @@
+"""Who holds a claimed message, and whether that process can still be sending."""
+
+import os
+import socket
+from functools import cache
+from pathlib import Path
+
+import psutil
+
+
+@cache
+def _host() -> str:
+    """This machine, as far as process numbers mean something: containers number their own."""
+    namespace = Path("/proc/self/ns/pid")
+    space = namespace.readlink().name if namespace.is_symlink() else ""
+    return f"{socket.gethostname()}/{space}"
+
+
+def this_sender() -> str:
+    """Name this process: host, process number and start time (numbers are used again)."""
+    return f"{_host()}|{os.getpid()}|{psutil.Process().create_time():.2f}"
+
+
+def is_dead(sender: str) -> bool:
+    """Whether a sender is known to have ended. One on another host never is: its lease decides."""
+    try:
+        host, number, started = sender.split("|")
+        pid, start = int(number), float(started)
+    except ValueError:
+        return False
+    if host != _host():
+        return False
+    try:
+        process = psutil.Process(pid)
+        reused = abs(process.create_time() - start) > 1
+        return reused or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

@@ -1,0 +1,170 @@
+"""The campaign as people describe it: the fields of the form in the UI and of `FILE.yaml`."""
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from adapters.blocks import SmsGateway, load
+from adapters.sources import Audience
+from data.errors import SmsError
+from tasks.preparation import Brief
+
+Purpose = Literal["marketing", "transactional", "alert", "otp", "emergency"]
+
+
+class CampaignError(SmsError):
+    """A campaign file that cannot be read, or says something that cannot be meant."""
+
+
+def _none_if_blank(value: object) -> object:
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+class Campaign(BaseModel):
+    """One SMS campaign."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(min_length=1, max_length=200, description="What you call this campaign.")
+    key: str = Field(
+        "",
+        max_length=200,
+        description="Sent once under this key; a second start is refused. Default: the name, and"
+        " the slot of a scheduled run.",
+    )
+    purpose: Purpose = Field(
+        "marketing", description="Decides which consent is needed and at which hours it may go out."
+    )
+    audience: Audience = Field(description="Who gets it.")
+    message: str = Field(
+        min_length=1,
+        description="The text. {{ first_name | default('there') }} puts in a column of the"
+        " audience; without a default, people without a value get no message.",
+        json_schema_extra={"format": "textarea"},
+    )
+    gateway: SmsGateway = Field(description="The gateway that sends it.")
+    sender: str = Field("", description="Number or name it comes from. Default: the gateway's own.")
+    approval: bool = Field(
+        True, description="Show the preview and wait for a person before anything is sent."
+    )
+    not_after: Annotated[datetime | None, BeforeValidator(_none_if_blank)] = Field(
+        None, description="What has not been sent by then is not sent at all."
+    )
+    max_invalid_share: float = Field(
+        0.5, ge=0, le=1, description="Stop when more than this share of the rows is invalid."
+    )
+    replace_typography: bool = Field(
+        True,
+        description="Write typographic quotes, dashes and spaces in plain letters, which can halve"
+        " the cost. Letters are never changed.",
+    )
+
+    @field_validator("not_after")
+    @classmethod
+    def _in_utc(cls, value: datetime | None) -> datetime | None:
+        # The form sends the instant with its zone; a file without one means UTC.
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+    @property
+    def gateway_name(self) -> str:
+        """The name of the gateway's block."""
+        name = self.gateway._block_document_name
+        if name is None:
+            raise CampaignError("gateway: name a saved gateway; `sms gateway list` shows them")
+        return name
+
+    @property
+    def sender_in_force(self) -> str:
+        """The campaign's sender, or the gateway's own."""
+        return self.sender or self.gateway.settings.sender
+
+    def key_in_force(self, slot: datetime | None) -> str:
+        """The key: as given, or from the name and the scheduled slot."""
+        if self.key:
+            return self.key
+        slug = re.sub(r"\W+", "-", self.name.casefold()).strip("-")
+        return slug if slot is None else f"{slug}@{slot:%Y-%m-%dT%H:%M:%SZ}"
+
+    def stored(self) -> dict[str, Any]:
+        """The campaign as the ledger keeps it: blocks by name, no secret."""
+        fields = self.model_dump(mode="json", exclude={"gateway"})
+        return {**fields, "gateway": self.gateway_name}
+
+
+def brief_of(run_id: str, parameters: dict[str, Any], sender: str) -> Brief:
+    """Return what the steps need, from a campaign as the ledger keeps it."""
+    fields = _Stored(**parameters)
+    return Brief(run_id=run_id, **{**dict(fields), "sender": sender})
+
+
+class _Stored(BaseModel):
+    """The stored fields that the steps read."""
+
+    audience: Audience
+    message: str
+    purpose: str
+    gateway: str
+    not_after: datetime | None
+    max_invalid_share: float
+    replace_typography: bool
+
+
+class _PlainYaml(yaml.SafeLoader):
+    """YAML without its traps: `NO` is Norway, `10:00` a time, and a number stays as written."""
+
+
+_PlainYaml.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] in ("null",)]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+# Lists of (first letters, exact words): pydantic reads numbers and instants from text itself.
+_PlainYaml.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|false)$"), ["t", "f"])
+
+
+def read_file(path: Path) -> Campaign:
+    """Read a campaign file. Raises `CampaignError`, one line that names file and field."""
+    try:
+        fields = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_PlainYaml)  # noqa: S506
+    except FileNotFoundError:
+        raise CampaignError(f"{path}: there is no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise CampaignError(f"{path}: cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        what = getattr(error, "problem", None) or "not YAML"
+        raise CampaignError(f"{path}{where}: {what}") from None
+    if not isinstance(fields, dict):
+        raise CampaignError(f"{path}: does not describe a campaign: write `name: …` and so on")
+    if not isinstance(fields.get("gateway"), str):
+        raise CampaignError(f"{path}: gateway: name one; `sms gateway list` shows them")
+    _find_audience(fields, path.parent)
+    # Everything but the gateway first: a wrong field should not wait for a server.
+    _validated(path, {**fields, "gateway": SmsGateway.model_construct()})
+    return _validated(path, {**fields, "gateway": load(SmsGateway, fields["gateway"])})
+
+
+def _find_audience(fields: dict[str, Any], beside: Path) -> None:
+    """Let a relative audience path mean the campaign file's own folder, where it is not here."""
+    source = fields.get("audience")
+    if isinstance(source, dict) and isinstance(given := source.get("path"), str):
+        here, there = Path(given), beside / given
+        source["path"] = str(there if not here.exists() and there.exists() else here)
+
+
+def _validated(path: Path, fields: dict[str, Any]) -> Campaign:
+    try:
+        return Campaign.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = [str(part) for part in first["loc"] if part not in ("csv", "parquet", "sql", "http")]
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            message = f"there is no such field: use {', '.join(Campaign.model_fields)}"
+        raise CampaignError(f"{path}: {'.'.join(place)}: {message}") from None

@@ -1,0 +1,126 @@
+"""The chapters of a campaign that more than one flow tells: prepare, send, wait for reports."""
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+from prefect import get_run_logger
+
+from data import ledger, plan, results, runs
+from data.database import now, reading, writing
+from data.errors import SmsError
+from data.settings import settings
+from data.tables import CampaignRun
+from data.workspace import Workspace
+from flows.campaign import brief_of
+from tasks import reporting, sending, steps
+from tasks.validation import Totals, Validator, render_report
+
+
+class RunStopped(SmsError):
+    """The run stopped before its end; the ledger says why, and it can be resumed."""
+
+
+def prepare(run: CampaignRun, state: str) -> None:
+    """From the audience to a complete plan; then the run is in `state`. Nothing is sent."""
+    brief = brief_of(run.id, run.parameters, run.sender)
+    try:
+        steps.check_gateway(run.gateway, run.sender)
+        plan.clear_plan(run.id)
+        pulled = steps.pull_audience(brief)
+        totals, validator, workspace = Totals(), Validator(), Workspace(run.id)
+        numbers = workspace.numbers("pulled")
+        for number in numbers:
+            steps.check_partition(brief, pulled, number, validator, totals)
+        report = render_report(totals, {"Campaign": run.name, "Run": run.id})
+        workspace.report("validation.html").write_text(report)
+        reporting.show_validation(run, totals)
+        steps.check_share(brief, totals)
+        steps.deduplicate(brief)
+        at, messages, planned = now(), 0, []
+        for number in numbers:
+            planned.append(steps.plan_partition(brief, pulled, number, at, messages))
+            messages += planned[-1].messages
+        plan.complete_plan(run.id, state)
+    except SmsError as error:
+        # Nothing was sent, and nothing will be: the plan is not complete.
+        runs.move(run.id, runs.FAILED, note=str(error))
+        raise
+    finally:
+        Workspace(run.id).forget_partitions()
+    reporting.show_preview(runs.get_run(run.id), pulled.notes, planned)
+
+
+def send(run_id: str) -> None:
+    """Send everything that may be sent now. Safe to begin again after any interruption.
+
+    Raises `RunStopped` where the run was paused or the gateway refused to go on.
+    """
+    run = runs.get_run(run_id)
+    steps.resolve_doubts(run.id, run.gateway)
+    ledger.release(run)
+    sending.put_aside(run)
+    while batches := ledger.open_batches(run.id):
+        steps.send_batches(run.id, run.gateway, batches)
+        run = runs.get_run(run_id)
+        if run.state != runs.SENDING:
+            raise RunStopped(run.note or f"run {run.id} is {run.state}")
+    steps.resolve_doubts(run.id, run.gateway)
+    runs.move(run.id, runs.RECONCILING)
+    if opening := ledger.next_opening(run.id):
+        get_run_logger().info("the first deferred message may go at %s", f"{opening:%F %H:%M UTC}")
+
+
+def wait_for_reports(run_id: str, still_waiting: Callable[[], bool] | None = None) -> None:
+    """Reconcile until every accepted message has its final report, or `report_wait` is over."""
+    ends = time.monotonic() + settings().report_wait
+    while True:
+        steps.reconcile([run_id])
+        with reading() as connection:
+            pending = results.outcome_counts(connection, run_id).get("pending", 0)
+        if not pending or time.monotonic() > ends:
+            return
+        time.sleep(1)
+
+
+def finish(run_id: str) -> dict[str, int]:
+    """Account for every record, show the report, and return the outcomes.
+
+    Raises `NotAccounted` where a record has no outcome, or two.
+    """
+    with writing() as connection:
+        results.rebuild(connection, run_id)
+        account = results.check(connection, run_id)
+    reporting.show_campaign(runs.get_run(run_id))
+    get_run_logger().info(
+        "Accounted for %s of %s rows", f"{account.accounted:,}", f"{account.read:,}"
+    )
+    return dict(account.outcomes)
+
+
+def carry_on(run_id: str) -> dict[str, int]:
+    """Send, wait for reports and report: everything after the approval."""
+    if runs.get_run(run_id).state in (runs.RECONCILING, runs.PAUSED):
+        runs.move(run_id, runs.SENDING, note="")
+    if runs.get_run(run_id).state == runs.SENDING:
+        send(run_id)
+    wait_for_reports(run_id)
+    return finish(run_id)
+
+
+def reject(run_id: str, note: str, by: str) -> None:
+    """End a run that was not approved: nothing is sent, every record has its outcome."""
+    _end(run_id, runs.REJECTED, note, approved_by=by, approved_at=now())
+
+
+def cancel(run_id: str, note: str) -> None:
+    """End a run now. What was handed to a gateway before is still reported on."""
+    _end(run_id, runs.CANCELLED, note)
+
+
+def _end(run_id: str, state: str, note: str, **facts: datetime | str) -> None:
+    runs.move(run_id, state, note=note, **facts)
+    ledger.cancel_open(run_id)
+    if runs.get_run(run_id).planned:
+        with writing() as connection:
+            results.rebuild(connection, run_id)

@@ -1,0 +1,310 @@
+"""From an audience to a plan: what each step does to one partition, and how the steps fit.
+
+pull → check (validation, phones) → deduplicate → plan (consent, composition). Each step reads what
+the one before it stored in the run's workspace. The rules of a step are in that step's module.
+Does not import Prefect; `flows` names the steps there.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+
+from adapters.sources import Audience, HttpConnection, SqlConnection, open_source
+from data import consent_ledger, plan, runs
+from data.database import now, reading
+from data.identity import message_ids, number_keys
+from data.rules import RULES
+from data.settings import settings
+from data.workspace import Workspace
+from tasks import audience, consent, phones, segments, windows
+from tasks.composition import Template
+from tasks.deduplication import deduplicate
+from tasks.pricing import PriceTable
+from tasks.validation import Totals, Validator, check_share
+
+Connections = Mapping[str, SqlConnection | HttpConnection]
+MOST_BATCHES = 1_000
+"""Prefect's server loses task runs when one flow makes many thousands."""
+
+
+@dataclass(frozen=True)
+class Brief:
+    """What the steps need to know of a campaign."""
+
+    run_id: str
+    audience: Audience
+    message: str
+    purpose: str
+    gateway: str
+    sender: str
+    not_after: datetime | None = None
+    max_invalid_share: float = 0.5
+    replace_typography: bool = True
+
+
+@dataclass
+class Pulled:
+    """What was read: the records, and what the reader and the column mapping noticed."""
+
+    records: int
+    columns: list[str]
+    mapped: audience.Mapped
+    template: Template
+    notes: list[str] = field(default_factory=list)
+
+
+def pull(brief: Brief, connections: Connections) -> Pulled:
+    """Read the whole audience into the workspace, then store the number of records.
+
+    Nothing is planned before the last record has been read, so a source that fails half way
+    fails the run. Raises `SourceError`, `AudienceError`, `TemplateError`.
+    """
+    workspace = Workspace(brief.run_id)
+    workspace.forget_partitions()
+    source = open_source(brief.audience, folders=settings().folders, connections=connections)
+    mapped = audience.map_columns(source.columns, brief.audience.columns, source=source.name)
+    template = Template(brief.message, source.columns)
+    PriceTable.load()
+    records = 0
+    for number, partition in enumerate(source.partitions()):
+        workspace.write("pulled", number, partition.frame)
+        workspace.write("unread", number, partition.rejects)
+        records += len(partition.frame) + len(partition.rejects)
+    runs.store(brief.run_id, records_read=records, versions=versions())
+    notes = [*source.warnings, *mapped.notes, *template.warnings]
+    return Pulled(records, source.columns, mapped, template, notes)
+
+
+def versions() -> dict[str, str]:
+    """What judged a run, to be stored with it."""
+    return {
+        "phonenumbers": phones.library_version(),
+        "tzdata": windows.tzdata_version(),
+        "rules": RULES.version,
+    }
+
+
+def check(brief: Brief, pulled: Pulled, number: int, validator: Validator, totals: Totals) -> None:
+    """Validate one partition and read its phone numbers; add what was found to `totals`."""
+    workspace = Workspace(brief.run_id)
+    frame = workspace.read("pulled", number)
+    people = audience.canonical(
+        frame, pulled.mapped, default_country=brief.audience.default_country
+    )
+    validated = validator.validate(people, frame)
+    totals.add(validated.results)
+    totals.add_unreadable(workspace.read("unread", number))
+    good = validated.good
+    numbers = phones.normalise(good["phone"], good["country"])
+    zones = good["timezone"].fillna(phones.time_zones(numbers["e164"])).fillna("")
+    checked = good.assign(
+        e164=numbers["e164"].where(numbers["valid"]),
+        valid=numbers["valid"],
+        line_type=numbers["line_type"],
+        region=numbers["region"],
+        zones=zones,
+    )
+    invalid = int((~numbers["valid"]).sum())
+    totals.good -= invalid
+    totals.rejects["invalid_number"] += invalid
+    workspace.write("checked", number, checked)
+    phone = people["phone"].fillna("")
+    rejects = validated.rejects.set_index("row", drop=False)
+    workspace.write("rejected", number, rejects.assign(recipient=phone.loc[rejects.index]))
+
+
+def check_total(brief: Brief, totals: Totals) -> None:
+    """Raise `TooManyBadRows` where more of the audience is bad than the campaign allows."""
+    check_share(totals, brief.max_invalid_share)
+
+
+def deduplicate_partitions(brief: Brief) -> int:
+    """De-duplicate across all partitions; return how many records are repetitions.
+
+    Held in memory here, and nowhere else, is one line for every record: its number and consent.
+    """
+    workspace = Workspace(brief.run_id)
+    columns = ["e164", "opt_in", "opt_in_at"]
+    parts = {n: workspace.read("checked", n, columns) for n in workspace.numbers("checked")}
+    found = deduplicate(pd.concat(parts.values()))
+    for number, part in parts.items():
+        workspace.write("deduplicated", number, found.loc[part.index])
+    return int((found["first_row"] != found.index).sum())
+
+
+@dataclass
+class Planned:
+    """What one partition became, in figures for people."""
+
+    messages: int
+    excluded: int
+    summary: pd.DataFrame
+    """From `PriceTable.summary`: messages, segments and cost by currency."""
+    encodings: pd.DataFrame
+    """Columns `encoding, segments, forcing, messages`: how many texts of each kind."""
+
+
+def plan_partition(brief: Brief, pulled: Pulled, number: int, at: datetime, first: int) -> Planned:
+    """Turn one partition into messages and exclusions, and store both in one transaction.
+
+    `first` is the number of messages planned before it; batches are numbered through from there.
+    """
+    workspace = Workspace(brief.run_id)
+    people = workspace.read("checked", number)
+    group = workspace.read("deduplicated", number)
+    people = people.assign(opt_in=group["opt_in"], opt_in_at=group["opt_in_at"])
+    is_first = group["first_row"] == group.index
+    repeated = _excluded(
+        people[~is_first],
+        "duplicate",
+        "same_number",
+        detail="the number of row " + group.loc[~is_first, "first_row"].astype("str"),
+    )
+    people, refused = _judge(brief, people[is_first], at)
+    texts = pulled.template.render(workspace.read("pulled", number).loc[people.index])
+    unwritten = texts["reason"] != ""
+    hollow = _excluded(people[unwritten], "blocked", texts.loc[unwritten, "reason"])
+    people = people[~unwritten]
+    messages, forcing = _messages(brief, people, texts.loc[~unwritten, "text"], first, pulled)
+    exclusions = pd.concat(
+        [_unusable(workspace, number), repeated, refused, hollow], ignore_index=True
+    )
+    exclusions["run_id"] = brief.run_id
+    plan.add_to_plan(messages, exclusions)
+    return Planned(
+        messages=len(messages),
+        excluded=len(exclusions),
+        summary=PriceTable.load().summary(messages["country"], messages["segments"]),
+        encodings=_encodings(messages, forcing),
+    )
+
+
+def _judge(
+    brief: Brief, people: pd.DataFrame, at: datetime
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Apply consent: the people who may be written to, now or later, and the exclusions."""
+    keys = pd.Series(index=people.index, dtype="str")
+    known = people["e164"].notna()
+    keys[known] = number_keys(people.loc[known, "e164"])
+    people = people.assign(number_key=keys)
+    with reading() as connection:
+        standing = consent_ledger.standing(connection, keys.dropna(), brief.purpose)
+    verdicts = consent.evaluate(
+        people, purpose=brief.purpose, at=at, not_after=brief.not_after, standing=standing
+    )
+    refused = verdicts["verdict"] == "block"
+    excluded = _excluded(
+        people[refused],
+        verdicts.loc[refused, "outcome"],
+        verdicts.loc[refused, "reason"],
+        rule=verdicts.loc[refused, "rule"],
+    )
+    kept = verdicts.loc[~refused, ["verdict", "reason", "rule", "opens_at", "closes_at"]]
+    return people[~refused].join(kept), excluded
+
+
+def _messages(
+    brief: Brief, people: pd.DataFrame, texts: pd.Series, first: int, pulled: Pulled
+) -> tuple[pd.DataFrame, pd.Series]:
+    """Return rows of `message`, and the character that forces UCS-2 in each text."""
+    if brief.replace_typography:
+        texts = segments.smart_replace_column(texts)
+    measured = segments.measure(texts)
+    prices = PriceTable.load().estimate(people["region"], measured["segments"])
+    deferred = people["verdict"] == "defer"
+    order = pd.RangeIndex(first, first + len(people))
+    messages = pd.DataFrame(
+        {
+            "id": message_ids(brief.run_id, "campaign", people["e164"]),
+            "run_id": brief.run_id,
+            "kind": "campaign",
+            "request_key": people["e164"],
+            "row": people.index,
+            "batch": order // batch_size(pulled.records),
+            "recipient": people["e164"],
+            "number_key": people["number_key"],
+            "country": people["region"],
+            "zones": people["zones"],
+            "text": texts,
+            "encoding": measured["encoding"],
+            "segments": measured["segments"],
+            "planned_price": prices["price"].astype("str"),
+            "planned_currency": prices["currency"],
+            "sender": brief.sender,
+            "gateway": brief.gateway,
+            "state": deferred.map({True: "deferred", False: "queued"}),
+            "reason": people["reason"].where(deferred, ""),
+            "rule": people["rule"].where(deferred, ""),
+            "opens_at": people["opens_at"].where(deferred),
+            "closes_at": people["closes_at"],
+            "attempt": 0,
+            "status_rank": 0,
+            "conflict": False,
+        },
+        index=people.index,
+    )
+    return messages, measured["forcing"]
+
+
+def batch_size(records: int) -> int:
+    """Messages in a batch: the setting, or more where there would be too many batches."""
+    return max(settings().batch_size, -(-records // MOST_BATCHES))
+
+
+def _unusable(workspace: Workspace, number: int) -> pd.DataFrame:
+    """Exclusions of the records that the source or the validation rejected."""
+    unread = workspace.read("unread", number)
+    rejected = workspace.read("rejected", number)
+    both = pd.concat([unread, rejected.reset_index(drop=True)], ignore_index=True)
+    text = both.reindex(columns=["row", "column", "reason", "recipient", "detail"])
+    filled = {name: text[name].fillna("") for name in ("column", "recipient", "detail")}
+    return text.assign(**filled, outcome="invalid", rule="validation")
+
+
+def _excluded(
+    people: pd.DataFrame,
+    outcome: "str | pd.Series",
+    reason: "str | pd.Series",
+    *,
+    rule: "str | pd.Series" = "",
+    detail: "str | pd.Series" = "",
+) -> pd.DataFrame:
+    """Rows of `exclusion` for people with a checked phone column."""
+    columns: dict[str, Any] = {
+        "row": people.index,
+        "recipient": people["e164"].fillna(people["phone"]).fillna(""),
+        "outcome": outcome,
+        "reason": reason,
+        "column": "",
+        "rule": rule,
+        "detail": detail,
+    }
+    return pd.DataFrame(columns, index=people.index)
+
+
+def _encodings(messages: pd.DataFrame, forcing: pd.Series) -> pd.DataFrame:
+    kinds = messages[["encoding", "segments"]].assign(forcing=forcing)
+    return kinds.groupby(["encoding", "segments", "forcing"]).size().reset_index(name="messages")
+
+
+def prepare(brief: Brief, connections: Connections, *, state: str = runs.SENDING) -> list[Planned]:
+    """All the steps in order, for callers without Prefect (tests, benchmarks)."""
+    plan.clear_plan(brief.run_id)
+    pulled = pull(brief, connections)
+    workspace, totals, validator = Workspace(brief.run_id), Totals(), Validator()
+    numbers = workspace.numbers("pulled")
+    for number in numbers:
+        check(brief, pulled, number, validator, totals)
+    check_total(brief, totals)
+    deduplicate_partitions(brief)
+    planned: list[Planned] = []
+    at = now()
+    for number in numbers:
+        before = sum(part.messages for part in planned)
+        planned.append(plan_partition(brief, pulled, number, at, before))
+    plan.complete_plan(brief.run_id, state)
+    workspace.forget_partitions()
+    return planned

@@ -1,0 +1,175 @@
+"""The Prefect tasks: names, retries and progress around the plain functions of the other modules.
+
+Tasks pass ids and counts. What a partition holds goes through the run's workspace, never through
+Prefect: nothing here is cached, and no result is stored.
+"""
+
+import time
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture
+
+from adapters import blocks
+from adapters.gateways import make_gateway
+from adapters.gateways.base import Gateway, GatewayError, Timeouts
+from data import ledger, runs
+from data.settings import settings
+from tasks import preparation, reconciliation, sending
+from tasks.preparation import Brief, Planned, Pulled
+from tasks.validation import Totals, Validator
+
+RETRIES = 3
+
+
+def gateway_of(name: str) -> Gateway:
+    """Make the adapter of a gateway block. Raises `BlockError` where there is none."""
+    block = blocks.load(blocks.SmsGateway, name)
+    return make_gateway(
+        name,
+        block.settings,
+        receiver_url=settings().receiver_url,
+        timeouts=Timeouts(request=settings().request_timeout),
+        requests_in_flight=settings().requests_in_flight,
+    )
+
+
+def rate_of(name: str) -> float:
+    """Messages a second that a gateway's block allows."""
+    return float(blocks.load(blocks.SmsGateway, name).settings.rate)
+
+
+@task(cache_policy=NO_CACHE)
+async def check_gateway(name: str, sender: str) -> None:
+    """Verify credentials and sender without sending. Raises `GatewayError` with every problem."""
+    async with gateway_of(name) as gateway:
+        problems = await gateway.check(sender)
+    if problems:
+        raise GatewayError(f"gateway {name}: " + "; ".join(problems))
+
+
+@task(cache_policy=NO_CACHE)
+def pull_audience(brief: Brief) -> Pulled:
+    """Read the whole audience and store the number of its records."""
+    connections = {
+        name: block.settings for name, block in blocks.documents(blocks.SmsSource)
+    } if brief.audience.kind in ("sql", "http") else {}
+    pulled = preparation.pull(brief, connections)
+    logger = get_run_logger()
+    logger.info("%s records read", f"{pulled.records:,}")
+    for note in pulled.notes:
+        logger.info(note)
+    return pulled
+
+
+@task(cache_policy=NO_CACHE)
+def check_partition(
+    brief: Brief, pulled: Pulled, number: int, validator: Validator, totals: Totals
+) -> None:
+    """Validate one partition and read its numbers."""
+    preparation.check(brief, pulled, number, validator, totals)
+
+
+def check_share(brief: Brief, totals: Totals) -> None:
+    """Raise `TooManyBadRows` where more of the audience is bad than the campaign allows."""
+    preparation.check_total(brief, totals)
+
+
+@task(cache_policy=NO_CACHE)
+def deduplicate(brief: Brief) -> int:
+    """De-duplicate across all partitions; return how many records repeat an earlier one."""
+    return preparation.deduplicate_partitions(brief)
+
+
+@task(cache_policy=NO_CACHE)
+def plan_partition(
+    brief: Brief, pulled: Pulled, number: int, at: datetime, first: int
+) -> Planned:
+    """Apply consent, compose, and store one partition's messages and exclusions."""
+    return preparation.plan_partition(brief, pulled, number, at, first)
+
+
+@task(cache_policy=NO_CACHE, retries=RETRIES, retry_delay_seconds=[1, 5, 20])
+def send_batch(run_id: str, batch: int, gateway: str) -> dict[str, int]:
+    """Send one batch. Retrying is safe: only what is still queued can be claimed."""
+    tally = sending.send_batch(run_id, batch, lambda: gateway_of(gateway), rate_of(gateway))
+    if tally.stopped:
+        get_run_logger().warning(tally.stopped)
+    return dict(tally.counts)
+
+
+@task(cache_policy=NO_CACHE, retries=RETRIES, retry_delay_seconds=[1, 5, 20])
+def resolve_doubts(run_id: str, gateway: str) -> dict[str, int]:
+    """Ask the gateway about messages without a clear answer. Sends nothing."""
+    found = dict(sending.resolve_doubts(run_id, lambda: gateway_of(gateway)))
+    if found:
+        get_run_logger().info("messages in doubt: %s", found)
+    return found
+
+
+@task(cache_policy=NO_CACHE)
+def reconcile(run_ids: list[str] | None = None) -> reconciliation.Reconciled:
+    """Match reports, poll for missing ones, and rebuild results."""
+    done = reconciliation.reconcile(_gateway_or_none, run_ids=run_ids)
+    for problem in done.problems:
+        get_run_logger().warning(problem)
+    return done
+
+
+def _gateway_or_none(name: str) -> Gateway | None:
+    try:
+        return gateway_of(name)
+    except blocks.BlockError:
+        # A gateway that was removed cannot be asked; what it still owes will expire.
+        return None
+
+
+class Progress:
+    """The progress artifact of one run."""
+
+    def __init__(self, run_id: str) -> None:
+        self._run_id = run_id
+        self._artifact: Any = create_progress_artifact(
+            0.0, key=f"sending-{run_id}".lower(), description="Messages sent"
+        )
+        self._shown_at = 0.0
+
+    def update(self) -> None:
+        """Show the share of messages that no longer wait, at most every two seconds."""
+        if time.monotonic() - self._shown_at < 2:
+            return
+        self._shown_at = time.monotonic()
+        counts = ledger.state_counts(self._run_id)
+        waiting = counts.get(ledger.QUEUED, 0) + counts.get(ledger.SENDING, 0)
+        total = sum(counts.values())
+        share = 100.0 * (total - waiting) / total if total else 100.0
+        update_progress_artifact(self._artifact, share)
+
+
+def send_batches(run_id: str, gateway: str, batches: Iterable[int]) -> None:
+    """Run `send_batch` for each batch, a bounded number at one time, until the run stops.
+
+    Prefect's own `map` submits everything at once.
+    """
+    progress = Progress(run_id)
+    in_flight: list[PrefectFuture[dict[str, int]]] = []
+    done: list[PrefectFuture[dict[str, int]]] = []
+    for batch in batches:
+        while len(in_flight) >= settings().batches_in_flight:
+            progress.update()
+            time.sleep(0.05)
+            done += [future for future in in_flight if future.state.is_final()]
+            in_flight = [future for future in in_flight if not future.state.is_final()]
+        if runs.get_run(run_id).state != runs.SENDING:
+            break
+        in_flight.append(send_batch.submit(run_id, batch, gateway))
+    while not all(future.state.is_final() for future in in_flight):
+        progress.update()
+        time.sleep(0.05)
+    progress.update()
+    for future in done + in_flight:
+        future.result()

@@ -1,0 +1,105 @@
+"""The server: limits, control addresses, and what is printed at a start."""
+
+import asyncio
+
+import orjson
+import pytest
+
+from adapters.sandbox.app import create_app, describe
+
+
+@pytest.mark.parametrize("megabytes", [0.3, 10])
+def test_a_request_body_that_is_too_large_is_413(sandbox, megabytes):
+    response = sandbox.send(Body="x" * int(megabytes * 2**20))
+
+    assert (response.status_code, response.json()["status"]) == (413, 413)
+
+
+def test_the_connection_is_usable_after_a_body_that_was_too_large(sandbox):
+    sandbox.send(Body="x" * 2**20)
+
+    assert sandbox.send().status_code == 201
+
+
+@pytest.mark.parametrize("body", [b"Body=%FF&To=%2B12025550100", b"\xff\xfe"])
+def test_a_form_that_is_not_utf8_is_refused(sandbox, body):
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+
+    response = sandbox.client.post(sandbox.messages, content=body, headers=headers)
+
+    assert response.status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("DELETE", "/Messages.json", 405),
+        ("POST", "/Calls.json", 405),
+        ("GET", "/Calls.json", 404),
+    ],
+)
+def test_what_the_sandbox_does_not_speak_is_refused(sandbox, method, path, status):
+    root = sandbox.messages.removesuffix("/Messages.json")
+
+    assert sandbox.client.request(method, root + path).status_code == status
+
+
+def test_counts_tell_accepted_requests_and_duplicates_apart(sandbox):
+    before = sandbox.client.get("/_stats").json()
+    to = sandbox.number()
+    sandbox.send(to)
+    sandbox.send(to)
+    sandbox.send("+12025551610")
+
+    after = sandbox.client.get("/_stats").json()
+
+    grown = {name: after[name] - before[name] for name in ("accepted", "requests", "duplicates")}
+    assert grown == {"accepted": 2, "requests": 3, "duplicates": 1}
+
+
+def test_messages_are_shown_with_their_reference_and_status(sandbox, receiver):
+    to = sandbox.number()
+    sandbox.order({"kind": "reports", "reports": "never"})
+    sandbox.send(to, StatusCallback=receiver.url("shown"))
+
+    (message,) = sandbox.accepted(to)
+
+    assert (message["to"], message["body"]) == (to, "Hello")
+    assert message["reference"] == receiver.url("shown")
+    assert message["status"] in ("queued", "sent", "delivered")
+
+
+@pytest.mark.parametrize(
+    ("client", "status"), [("192.0.2.1", 403), ("127.0.0.1", 200), ("::1", 200)]
+)
+def test_control_addresses_answer_on_loopback_only(tmp_path, client, status):
+    app = create_app(tmp_path / "journal.jsonl", account_sid="AC1", auth_token="t")
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/_stats",
+        "query_string": b"",
+        "headers": [],
+        "client": (client, 1),
+    }
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(event):
+        sent.append(event)
+
+    asyncio.run(app(scope, receive, send))
+
+    assert sent[0]["status"] == status
+    assert orjson.loads(sent[1]["body"])
+
+
+def test_what_is_printed_at_a_start_can_be_pasted():
+    lines = describe(8790, "AC1", "secret").splitlines()
+
+    assert lines[-1].strip() == (
+        "sms gateway add sandbox twilio --set base_url=http://127.0.0.1:8790"
+        " --set account_sid=AC1 --set auth_token=secret --set sender=+15005550006"
+    )

