@@ -4,6 +4,7 @@ Each is one block type around a union of settings told apart by `kind`: that alo
 the existing ones, `load("main")` find any of them, and every secret be masked. A Prefect module.
 """
 
+from http import HTTPStatus
 from typing import Annotated, Any
 
 from prefect.blocks.core import Block
@@ -61,11 +62,18 @@ def names(block: type[Any]) -> list[str]:
 def documents(block: type[Any]) -> list[tuple[str, Any]]:
     """Every document of one block type, by name."""
     from prefect.client.orchestration import get_client
+    from prefect.exceptions import PrefectHTTPStatusError
 
     with get_client(sync_client=True) as client:
-        found = client.read_block_documents_by_type(
-            block_type_slug=block.get_block_type_slug(), include_secrets=True
-        )
+        try:
+            found = client.read_block_documents_by_type(
+                block_type_slug=block.get_block_type_slug(), include_secrets=True
+            )
+        except PrefectHTTPStatusError as error:
+            # The type itself is registered with its first document.
+            if error.response.status_code != HTTPStatus.NOT_FOUND:
+                raise
+            return []
     return [
         (document.name, block._from_block_document(document))
         for document in found

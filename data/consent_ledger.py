@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import Connection, cast, exists, false, func, select
+from sqlalchemy import Connection, exists, false, func, literal, select
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.types import JSON
 
@@ -182,13 +182,9 @@ def opt_out_stands(number_key: ColumnElement[str], purpose: str) -> ColumnElemen
 def standing(connection: Connection, number_keys: pd.Series, purpose: str) -> pd.DataFrame:
     """Return what the ledger says of many numbers, in one statement; columns as of `fold`."""
     # One bound value, whatever their count: databases limit the parameters of a statement.
-    keys = json.dumps(number_keys.dropna().unique().tolist())
-    if is_sqlite(connection):
-        wanted = func.json_each(keys).table_valued("value")
-    else:
-        wanted = func.json_array_elements_text(cast(keys, JSON(none_as_null=True))).table_valued(
-            "value"
-        )
+    keys = literal(number_keys.dropna().unique().tolist(), JSON)
+    each = func.json_each if is_sqlite(connection) else func.json_array_elements_text
+    wanted = each(keys).table_valued("value")
     statement = select(*(_EVENTS.c[name] for name in _FOLDED)).where(
         _EVENTS.c.number_key.in_(select(wanted.c.value)),
         _EVENTS.c.type.in_(["opt_in", "opt_out"]),

@@ -10,32 +10,77 @@ from datetime import datetime
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import Connection, bindparam, insert, text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    bindparam,
+    insert,
+    text,
+)
+from sqlalchemy.schema import CreateTable
 
 from data.database import insert_frame, is_sqlite
 from data.tables import DeliveryEvent, InboundMessage, UtcDateTime
 
-FINAL = 4
 RANK = {
     "accepted": 1,
     "queued": 2,
-    "sent": 3,
     "unknown": 3,
-    "delivered": FINAL,
-    "undelivered": FINAL,
-    "failed": FINAL,
-    "expired": FINAL,
-    "rejected": FINAL,
+    "sent": 4,
+    "delivered": 5,
+    "undelivered": 5,
+    "failed": 5,
+    "expired": 5,
+    "rejected": 5,
 }
-"""The lattice of delivery statuses. A message goes up in it, never down.
+"""The lattice of delivery statuses: a message goes up in it, never down. `unknown` is a report
+whose status says nothing: more than being queued, less than being sent.
 
-Of two that rank alike and are not final the first by name stays, whichever came first. Of two
-finals the first that was applied stays; the other is kept in `delivery_event` and sets
-`message.conflict`. That holds for a gateway's own `expired` too. Our expiry is no report: it is a
-`message.state`, leaves the status as it was, and gives way to any final report.
+Of two finals the one that was applied first stands, of those applied together the one received
+first; the other is kept in `delivery_event` and sets `message.conflict`. A gateway's own `expired`
+is such a final. Our expiry is no report: it is a `message.state`, leaves the status as it was, and
+gives way to any final report.
 """
+FINAL = RANK["delivered"]
 
 _LOCK = 7_735_002  # any number: PostgreSQL's advisory lock that every matching process takes
+_ABOVE_IDS = 2**40
+_HIGHER = "folded.level > message.status_rank"
+
+# Temporary tables, so that one page is matched once and its statements stay set-based. No index:
+# SQLite would walk through every message, and look for each in the index here.
+_MATCHED = Table(
+    "matched_event",
+    MetaData(),
+    Column("event_id", BigInteger, nullable=False),
+    Column("message_id", Text, nullable=False),
+    Column("run_id", Text, nullable=False),
+    Column("error_class", Text),
+    prefixes=["TEMPORARY"],
+)
+_FOLDED = Table(
+    "folded_event",
+    MetaData(),
+    Column("message_id", Text, nullable=False),
+    Column("level", Integer),
+    Column("status", Text),
+    Column("error_code", Text),
+    Column("happened_at", UtcDateTime),
+    Column("gateway", Text),
+    Column("gateway_message_id", Text),
+    Column("one_end", Text),
+    Column("other_end", Text),
+    Column("first_seen", UtcDateTime),
+    Column("price", Text),
+    Column("currency", Text),
+    prefixes=["TEMPORARY"],
+)
+
 _BLANK: dict[str, Any] = dict.fromkeys(
     (
         "reference",
@@ -66,7 +111,6 @@ class Matched:
 class Applied:
     """What one call of `apply` changed."""
 
-    messages: int
     runs: frozenset[str]
     """Run ids of the messages."""
     opt_outs: pd.DataFrame
@@ -81,7 +125,8 @@ def append(connection: Connection, events: Sequence[Mapping[str, Any]] | pd.Data
     in a frame.
     """
     if isinstance(events, pd.DataFrame):
-        insert_frame(connection, "delivery_event", events)
+        raw = {} if "raw" in events else {"raw": ""}
+        insert_frame(connection, "delivery_event", events.assign(**raw))
     elif events:
         connection.execute(insert(DeliveryEvent), [{**_BLANK, **event} for event in events])
 
@@ -102,7 +147,9 @@ def match(
     is not known yet. Events received before `since` are left alone. `apply` takes what this
     matched, in the same transaction, so that no crash parts them.
     """
-    _prepare(connection)
+    if not is_sqlite(connection):
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+    _temporary(connection, _MATCHED)
     page = connection.execute(_PAGE, {"after": after, "limit": limit, "since": since}).one()
     if not page.scanned:
         return Matched(0, 0, after)
@@ -118,24 +165,20 @@ def apply(connection: Connection) -> Applied:
     Any report proves that the gateway took the message: whatever state it was left in by a sender
     that got no clear answer becomes `accepted`. A report never makes a message be sent again.
     """
-    messages = connection.execute(_APPLY).rowcount
+    _temporary(connection, _FOLDED)
+    for statement in (_FOLD, _ACCEPT, _NAME, _RISE):
+        connection.execute(statement)
     runs = frozenset(connection.execute(_RUNS).scalars())
     columns = ["recipient", "reason", "gateway", "occurred_at"]
     opt_outs = pd.DataFrame([tuple(row) for row in connection.execute(_OPT_OUTS)], columns=columns)
     opt_outs["occurred_at"] = pd.to_datetime(opt_outs["occurred_at"], utc=True)
-    return Applied(messages, runs, opt_outs)
+    return Applied(runs, opt_outs)
 
 
-def _prepare(connection: Connection) -> None:
-    if not is_sqlite(connection):
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-    connection.execute(
-        text(
-            "CREATE TEMPORARY TABLE IF NOT EXISTS matched_event"
-            " (event_id BIGINT PRIMARY KEY, message_id TEXT NOT NULL)"
-        )
-    )
-    connection.execute(text("DELETE FROM matched_event"))
+def _temporary(connection: Connection, table: Table) -> None:
+    """Have an empty temporary table; this connection alone sees it."""
+    connection.execute(CreateTable(table, if_not_exists=True))
+    connection.execute(table.delete())
 
 
 def _since(statement: str) -> Any:
@@ -152,13 +195,14 @@ _PAGE = _since("""
 
 _OPEN = """
     e.message_id IS NULL AND e.id > :after AND e.id <= :last AND e.received_at >= :since
-    AND NOT EXISTS (SELECT 1 FROM matched_event WHERE matched_event.event_id = e.id)
+    AND e.id NOT IN (SELECT event_id FROM matched_event)
 """
 
 _WAYS = [
     _since(f"""
-        INSERT INTO matched_event (event_id, message_id)
-        SELECT e.id, MIN(message.id) FROM delivery_event AS e JOIN message ON {fits}
+        INSERT INTO matched_event (event_id, message_id, run_id, error_class)
+        SELECT e.id, MIN(message.id), MIN(message.run_id), MIN(e.error_class)
+        FROM delivery_event AS e JOIN message ON {fits}
         WHERE {_OPEN} GROUP BY e.id HAVING COUNT(*) = 1
     """)  # noqa: S608 - the conditions are the three below
     for fits in (
@@ -174,76 +218,64 @@ _BIND = text("""
     FROM matched_event WHERE delivery_event.id = matched_event.event_id
 """)
 
-_RANKED = " ".join(f"WHEN '{status}' THEN {rank}" for status, rank in RANK.items())
+_LEVEL = " ".join(f"WHEN '{status}' THEN {rank}" for status, rank in RANK.items())
+_LEVEL = f"CASE e.status {_LEVEL} ELSE {RANK['unknown']} END"
+_END = f"CASE WHEN {_LEVEL} = {FINAL} THEN e.status END"
 
-# A report rises a message when it ranks higher, or alike, not final and earlier by name.
-_RISES = f"""(
-    fold.level > message.status_rank OR message.status IS NULL
-    OR (fold.level = message.status_rank AND fold.level < {FINAL} AND fold.status < message.status)
-)"""
-
-# A message that was never claimed has left nowhere, so no report can speak of it.
-_PROVES = f"""(
-    message.attempt > 0 AND message.state <> 'accepted'
-    AND NOT (
-        message.state = 'expired' AND message.reason = 'no_report' AND fold.level < {FINAL}
-    )
-)"""
-
-# The window's partition hands the messages over in the order of their ids, which makes the update
-# several times faster than in the order of arrival.
-_APPLY = text(f"""
-    WITH seen AS (
-        SELECT matched_event.message_id, e.id, e.status,
-            CASE e.status {_RANKED} ELSE 0 END AS level,
-            e.error_code, e.price, e.currency, e.gateway, e.gateway_message_id, e.received_at,
-            COALESCE(e.occurred_at, e.received_at) AS happened_at
+# One row a message. The highest level and, in it, the lowest event id are found as one number,
+# level * 2^40 - id: half the time of window functions. GROUP BY puts the rows in the order of
+# message ids, in which the updates below are several times faster than in that of arrival.
+_FOLD = text(f"""
+    INSERT INTO folded_event
+    SELECT best.message_id, {_LEVEL}, e.status, e.error_code,
+        COALESCE(e.occurred_at, e.received_at), e.gateway, e.gateway_message_id,
+        best.one_end, best.other_end, best.first_seen, priced.price, priced.currency
+    FROM (
+        SELECT matched_event.message_id, MAX({_LEVEL} * {_ABOVE_IDS} - e.id) AS rank_and_id,
+            MIN({_END}) AS one_end, MAX({_END}) AS other_end, MIN(e.received_at) AS first_seen,
+            MAX(CASE WHEN e.price IS NOT NULL THEN e.id END) AS priced_id
         FROM matched_event JOIN delivery_event AS e ON e.id = matched_event.event_id
-    ), fold AS (
-        SELECT seen.*,
-            ROW_NUMBER() OVER (
-                PARTITION BY message_id
-                ORDER BY level DESC, CASE WHEN level = {FINAL} THEN '' ELSE status END, id
-            ) AS place,
-            MIN(CASE WHEN level = {FINAL} THEN status END) OVER whole AS one_end,
-            MAX(CASE WHEN level = {FINAL} THEN status END) OVER whole AS other_end,
-            MIN(received_at) OVER whole AS first_seen,
-            FIRST_VALUE(price) OVER priced AS newest_price,
-            FIRST_VALUE(currency) OVER priced AS newest_currency
-        FROM seen
-        WINDOW whole AS (PARTITION BY message_id),
-            priced AS (
-                PARTITION BY message_id ORDER BY CASE WHEN price IS NULL THEN 1 ELSE 0 END, id DESC
-            )
-    )
-    UPDATE message SET
-        status = CASE WHEN {_RISES} THEN fold.status ELSE message.status END,
-        status_rank = CASE WHEN {_RISES} THEN fold.level ELSE message.status_rank END,
-        error_code = CASE WHEN {_RISES} THEN fold.error_code ELSE message.error_code END,
-        final_at = CASE WHEN {_RISES} AND fold.level = {FINAL} THEN fold.happened_at
-            WHEN {_PROVES} AND message.status_rank < {FINAL} THEN NULL
-            ELSE message.final_at END,
-        conflict = message.conflict OR COALESCE(fold.one_end <> fold.other_end, FALSE)
-            OR (message.status_rank = {FINAL} AND COALESCE(fold.one_end <> message.status, FALSE)),
-        price = COALESCE(fold.newest_price, message.price),
-        currency = CASE WHEN fold.newest_price IS NULL THEN message.currency
-            ELSE fold.newest_currency END,
-        gateway_message_id = CASE WHEN message.gateway_message_id IS NULL
-            AND message.gateway = fold.gateway THEN fold.gateway_message_id
-            ELSE message.gateway_message_id END,
-        state = CASE WHEN {_PROVES} THEN 'accepted' ELSE message.state END,
-        reason = CASE WHEN {_PROVES} THEN '' ELSE message.reason END,
-        rule = CASE WHEN {_PROVES} THEN '' ELSE message.rule END,
-        retry_at = CASE WHEN {_PROVES} THEN NULL ELSE message.retry_at END,
-        submitted_at = CASE WHEN {_PROVES} THEN COALESCE(message.submitted_at, fold.first_seen)
-            ELSE message.submitted_at END
-    FROM fold WHERE message.id = fold.message_id AND fold.place = 1
+        GROUP BY matched_event.message_id
+    ) AS best
+    JOIN delivery_event AS e ON e.id = {_ABOVE_IDS} - best.rank_and_id % {_ABOVE_IDS}
+    LEFT JOIN delivery_event AS priced ON priced.id = best.priced_id
+    ORDER BY best.message_id
 """)  # noqa: S608 - the parts are above
 
-_RUNS = text("""
-    SELECT DISTINCT message.run_id
-    FROM matched_event JOIN message ON message.id = matched_event.message_id
+# A message that was never claimed has left nowhere, so no report can speak of it.
+_ACCEPT = text(f"""
+    UPDATE message SET state = 'accepted', reason = '', rule = '', retry_at = NULL,
+        submitted_at = COALESCE(message.submitted_at, folded.first_seen), final_at = NULL
+    FROM folded_event AS folded WHERE message.id = folded.message_id
+        AND message.state <> 'accepted' AND message.attempt > 0
+        AND (message.reason <> 'no_report' OR folded.level = {FINAL})
+""")  # noqa: S608 - a number
+
+_NAME = text("""
+    UPDATE message SET gateway_message_id = folded.gateway_message_id
+    FROM folded_event AS folded WHERE message.id = folded.message_id
+        AND message.gateway_message_id IS NULL AND message.gateway = folded.gateway
+        AND folded.gateway_message_id IS NOT NULL
 """)
+
+# No indexed column here: SQLite rewrites the index of every column that a statement names.
+_RISE = text(f"""
+    UPDATE message SET
+        status = CASE WHEN {_HIGHER} THEN folded.status ELSE message.status END,
+        status_rank = CASE WHEN {_HIGHER} THEN folded.level ELSE message.status_rank END,
+        error_code = CASE WHEN {_HIGHER} THEN folded.error_code ELSE message.error_code END,
+        final_at = CASE WHEN {_HIGHER} AND folded.level = {FINAL} THEN folded.happened_at
+            ELSE message.final_at END,
+        conflict = message.conflict OR COALESCE(folded.one_end <> folded.other_end, FALSE)
+            OR (message.status_rank = {FINAL}
+                AND COALESCE(folded.one_end <> message.status, FALSE)),
+        price = COALESCE(folded.price, message.price),
+        currency = CASE WHEN folded.price IS NULL THEN message.currency ELSE folded.currency END
+    FROM folded_event AS folded WHERE message.id = folded.message_id
+        AND ({_HIGHER} OR folded.one_end IS NOT NULL OR folded.price IS NOT NULL)
+""")  # noqa: S608 - the parts are above
+
+_RUNS = text("SELECT DISTINCT run_id FROM matched_event")
 
 _OPT_OUTS = text("""
     SELECT recipient, reason, gateway, occurred_at FROM (
@@ -251,9 +283,9 @@ _OPT_OUTS = text("""
             e.gateway, COALESCE(e.occurred_at, e.received_at) AS occurred_at,
             ROW_NUMBER() OVER (PARTITION BY message.recipient ORDER BY e.id) AS place
         FROM matched_event
-        JOIN delivery_event AS e ON e.id = matched_event.event_id AND e.error_class = 'optout'
+        JOIN delivery_event AS e ON e.id = matched_event.event_id
         JOIN message ON message.id = matched_event.message_id
-        WHERE NOT EXISTS (
+        WHERE matched_event.error_class = 'optout' AND NOT EXISTS (
             SELECT 1 FROM delivery_event AS told
             WHERE told.message_id = message.id AND told.error_class = 'optout'
                 AND told.id NOT IN (SELECT event_id FROM matched_event)

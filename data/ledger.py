@@ -4,7 +4,7 @@ The promise kept here: a message is committed as `sending` before its first byte
 got no clear answer is never claimable again. Matching of delivery reports is in `data.deliveries`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -316,6 +316,24 @@ def doubted(run_id: str) -> list[Message]:
             select(table).where(table.c.run_id == run_id, table.c.state == IN_DOUBT)
         ).mappings()
         return [Message(**row) for row in rows]
+
+
+def known_ids(number_keys: Collection[str]) -> dict[str, frozenset[str]]:
+    """Return the ids at gateways that messages to these numbers have already, by number key.
+
+    One id belongs to one message: what a look-up finds must not be taken for another's.
+    """
+    with reading() as connection:
+        rows = connection.execute(
+            select(col(Message.number_key), col(Message.gateway_message_id)).where(
+                col(Message.number_key).in_(number_keys),
+                col(Message.gateway_message_id).is_not(None),
+            )
+        )
+        found: dict[str, set[str]] = {}
+        for key, gateway_id in rows:
+            found.setdefault(key, set()).add(str(gateway_id))
+    return {key: frozenset(ids) for key, ids in found.items()}
 
 
 def settle_doubt(accepted: Mapping[str, str | None], absent: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, delete, func, select
 from sqlmodel import col
 
 from data import runs
@@ -22,8 +22,8 @@ def clear_plan(run_id: str) -> None:
         run = col(CampaignRun.id) == run_id
         if connection.execute(select(col(CampaignRun.planned)).where(run)).scalar_one():
             raise PlanError(f"the plan of run {run_id} is complete and is never made again")
-        for table in (Message, Exclusion):
-            connection.execute(table.__table__.delete().where(table.run_id == run_id))  # type: ignore[attr-defined]
+        connection.execute(delete(Message).where(col(Message.run_id) == run_id))
+        connection.execute(delete(Exclusion).where(col(Exclusion.run_id) == run_id))
 
 
 def add_to_plan(messages: pd.DataFrame, exclusions: pd.DataFrame) -> None:

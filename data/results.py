@@ -1,7 +1,7 @@
 """The results table: one row and one outcome for each audience record, built from the ledger.
 
 Rebuilding, accounting, counting and exporting. Not here: how messages came to their states
-(`data/ledger`, `data/deliveries`), and what a report looks like (`tasks/reporting`).
+(`data/ledger`, `data/deliveries`), and what else people are shown (`data/figures`).
 """
 
 from collections.abc import Iterator
@@ -252,17 +252,21 @@ def _write_parquet(chunks: Iterator[pd.DataFrame], out: BinaryIO) -> int:
     return written
 
 
-_SETTLED = f"state = 'accepted' AND status_rank = {FINAL}"
+SETTLED = f"state = 'accepted' AND status_rank = {FINAL}"
+"""SQL: a message whose gateway has sent its final report."""
+
+MESSAGE_OUTCOME = f"""CASE WHEN {SETTLED} THEN status
+            WHEN state IN ('accepted', 'queued', 'sending') THEN 'pending'
+            ELSE state END"""
+"""SQL: the outcome of a message's record."""
 
 _FROM_MESSAGES = text(f"""
     INSERT INTO result (run_id, "row", recipient, outcome, reason, rule, message_id, gateway,
         gateway_message_id, segments, price, currency, attempts, submitted_at, final_at)
     SELECT run_id, "row", recipient,
-        CASE WHEN {_SETTLED} THEN status
-            WHEN state IN ('accepted', 'queued', 'sending') THEN 'pending'
-            ELSE state END,
-        CASE WHEN {_SETTLED} AND status = 'delivered' THEN status
-            WHEN {_SETTLED} THEN COALESCE('gateway_' || NULLIF(error_code, ''), status)
+        {MESSAGE_OUTCOME},
+        CASE WHEN {SETTLED} AND status = 'delivered' THEN status
+            WHEN {SETTLED} THEN COALESCE('gateway_' || NULLIF(error_code, ''), status)
             WHEN state = 'accepted' THEN COALESCE(status, state)
             ELSE COALESCE(NULLIF(reason, ''), 'gateway_' || NULLIF(error_code, ''), state) END,
         rule, id, gateway, gateway_message_id, segments, price, currency, attempt, submitted_at,

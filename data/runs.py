@@ -82,12 +82,28 @@ def open_run(
         other = find_run(key)
         if flow_run_id is not None and other.flow_run_id == flow_run_id:
             return other
-        raise RunError(
-            f"the key “{key}” belongs to run {other.id}, started {other.created_at:%Y-%m-%d %H:%M}"
-            f" UTC and now {other.state}: nothing was sent. Go on with it by `sms resume"
-            f" {other.id}`, or give this campaign another key"
-        ) from None
+        raise _taken(other) from None
     return get_run(run_id)
+
+
+def refuse_taken(key: str) -> None:
+    """Raise `RunError` where a key belongs to a run, before anything is started for it."""
+    if (run_id := id_of(key)) is not None:
+        raise _taken(get_run(run_id))
+
+
+def _taken(other: CampaignRun) -> RunError:
+    return RunError(
+        f"the key “{other.key}” belongs to run {other.id}, started"
+        f" {other.created_at:%Y-%m-%d %H:%M} UTC and now {other.state}: nothing was sent."
+        f" Go on with it by `sms resume {other.id}`, or give this campaign another key"
+    )
+
+
+def id_of(key: str) -> str | None:
+    """Return the id of the run that a key belongs to, if there is one."""
+    found = _select(col(CampaignRun.key) == key)
+    return found[0].id if found else None
 
 
 def get_run(run_id: str) -> CampaignRun:

@@ -124,7 +124,9 @@ _PlainYaml.yaml_implicit_resolvers = {
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 # Lists of (first letters, exact words): pydantic reads numbers and instants from text itself.
-_PlainYaml.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|false)$"), ["t", "f"])
+_PlainYaml.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(true|false)$"), ["t", "f"]
+)
 
 
 def read_file(path: Path) -> Campaign:
@@ -145,8 +147,6 @@ def read_file(path: Path) -> Campaign:
     if not isinstance(fields.get("gateway"), str):
         raise CampaignError(f"{path}: gateway: name one; `sms gateway list` shows them")
     _find_audience(fields, path.parent)
-    # Everything but the gateway first: a wrong field should not wait for a server.
-    _validated(path, {**fields, "gateway": SmsGateway.model_construct()})
     return _validated(path, {**fields, "gateway": load(SmsGateway, fields["gateway"])})
 
 
@@ -163,7 +163,9 @@ def _validated(path: Path, fields: dict[str, Any]) -> Campaign:
         return Campaign.model_validate(fields)
     except ValidationError as error:
         first = error.errors()[0]
-        place = [str(part) for part in first["loc"] if part not in ("csv", "parquet", "sql", "http")]
+        place = [
+            str(part) for part in first["loc"] if part not in ("csv", "parquet", "sql", "http")
+        ]
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
             message = f"there is no such field: use {', '.join(Campaign.model_fields)}"

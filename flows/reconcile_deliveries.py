@@ -9,8 +9,7 @@ from prefect.exceptions import ObjectNotFound
 
 from data import runs
 from data.migrate import migrate
-from flows import stages
-from tasks import steps
+from tasks import control, steps
 
 _OVER_WHILE_WAITING = {"CANCELLED", "CANCELLING", "FAILED", "CRASHED", "COMPLETED"}
 
@@ -34,7 +33,7 @@ def close_abandoned_runs() -> None:
         waited = run.state == runs.WAITING and state in _OVER_WHILE_WAITING
         # `sms send` completes its Prefect run when it hands over to `sms resume --approve`.
         if cancelled or (waited and state != "COMPLETED"):
-            stages.cancel(run.id, f"its Prefect run is {state.lower()}")
+            control.cancel(run.id, f"its Prefect run is {state.lower()}")
             get_run_logger().warning("run %s cancelled: its Prefect run is %s", run.id, state)
 
 

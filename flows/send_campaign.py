@@ -14,6 +14,7 @@ from data.settings import settings
 from data.tables import CampaignRun
 from flows import stages
 from flows.campaign import Campaign
+from tasks import control
 
 APPROVAL_SECONDS = 24 * 3600
 
@@ -79,7 +80,7 @@ def ask(run_id: str) -> None:
     if answer.approve:
         runs.approve(run_id, by=answer.name, note=answer.note)
     else:
-        stages.reject(run_id, answer.note, answer.name)
+        control.reject(run_id, answer.note, answer.name)
 
 
 def _in_deployment() -> bool:

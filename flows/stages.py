@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from datetime import datetime
 
 from prefect import get_run_logger
 
@@ -17,7 +16,7 @@ from tasks import reporting, sending, steps
 from tasks.validation import Totals, Validator, render_report
 
 
-class RunStopped(SmsError):
+class RunStoppedError(SmsError):
     """The run stopped before its end; the ledger says why, and it can be resumed."""
 
 
@@ -54,7 +53,7 @@ def prepare(run: CampaignRun, state: str) -> None:
 def send(run_id: str) -> None:
     """Send everything that may be sent now. Safe to begin again after any interruption.
 
-    Raises `RunStopped` where the run was paused or the gateway refused to go on.
+    Raises `RunStoppedError` where the run was paused or the gateway refused to go on.
     """
     run = runs.get_run(run_id)
     steps.resolve_doubts(run.id, run.gateway)
@@ -64,7 +63,7 @@ def send(run_id: str) -> None:
         steps.send_batches(run.id, run.gateway, batches)
         run = runs.get_run(run_id)
         if run.state != runs.SENDING:
-            raise RunStopped(run.note or f"run {run.id} is {run.state}")
+            raise RunStoppedError(run.note or f"run {run.id} is {run.state}")
     steps.resolve_doubts(run.id, run.gateway)
     runs.move(run.id, runs.RECONCILING)
     if opening := ledger.next_opening(run.id):
@@ -106,21 +105,3 @@ def carry_on(run_id: str) -> dict[str, int]:
         send(run_id)
     wait_for_reports(run_id)
     return finish(run_id)
-
-
-def reject(run_id: str, note: str, by: str) -> None:
-    """End a run that was not approved: nothing is sent, every record has its outcome."""
-    _end(run_id, runs.REJECTED, note, approved_by=by, approved_at=now())
-
-
-def cancel(run_id: str, note: str) -> None:
-    """End a run now. What was handed to a gateway before is still reported on."""
-    _end(run_id, runs.CANCELLED, note)
-
-
-def _end(run_id: str, state: str, note: str, **facts: datetime | str) -> None:
-    runs.move(run_id, state, note=note, **facts)
-    ledger.cancel_open(run_id)
-    if runs.get_run(run_id).planned:
-        with writing() as connection:
-            results.rebuild(connection, run_id)

@@ -200,6 +200,12 @@ def _stripped(frame: pd.DataFrame, column: str | None) -> "pd.Series[str]":
     return text.mask(text == "")
 
 
+def arrow_text(column: "pd.Series[str]") -> pa.LargeStringArray:
+    """Return a text column as one Arrow array; a frame that was pieced together has several."""
+    text = pa.array(column, pa.large_string())
+    return text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
+
+
 def _translated(column: "pd.Series[str]", read: Callable[[str], str]) -> "pd.Series[str]":
     """Apply `read` to each distinct value of a text column; a partition has few of them."""
     codes, values = pd.factorize(column)
@@ -315,7 +321,7 @@ def _moments(text: "pd.Series[str]") -> "tuple[pd.Series[pd.Timestamp], pd.Serie
     ambiguous = pd.Index([])
     if len(other):
         # pandas' own extract loops over rows.
-        parts = pc.extract_regex(pa.array(other, pa.large_string()), _DAY_CLOCK_ZONE)
+        parts = pc.extract_regex(arrow_text(other), _DAY_CLOCK_ZONE)
         written = {
             name: pd.Series(parts.field(name), index=other.index, dtype="str")
             for name in ("day", "clock", "zone")

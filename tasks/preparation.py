@@ -182,9 +182,7 @@ def plan_partition(brief: Brief, pulled: Pulled, number: int, at: datetime, firs
     )
 
 
-def _judge(
-    brief: Brief, people: pd.DataFrame, at: datetime
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _judge(brief: Brief, people: pd.DataFrame, at: datetime) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Apply consent: the people who may be written to, now or later, and the exclusions."""
     keys = pd.Series(index=people.index, dtype="str")
     known = people["e164"].notna()

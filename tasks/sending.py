@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
-from data.rules import base_windows
 
 from adapters.gateways.base import Answer, ErrorClass, Gateway, Outgoing, Suspect
 from data import consent_ledger, ledger, pace, runs
 from data.database import now, writing
 from data.ledger import Claimed, Settled
+from data.rules import base_windows
 from data.senders import this_sender
 from data.settings import settings
 from data.tables import CampaignRun
@@ -67,6 +67,7 @@ class _Batch:
         self.lease = timedelta(seconds=settings().lease_seconds)
         self.tally = Tally()
         self.progress_at = time.monotonic()
+        self.slots = asyncio.Semaphore(settings().requests_in_flight)
 
     async def send(self, gateway: Gateway) -> Tally:
         async with gateway:
@@ -127,16 +128,16 @@ class _Batch:
         self, gateway: Gateway, message: Claimed, at: float, last_start: float
     ) -> Answer:
         await _sleep_until(at)
-        if time.time() > last_start:
-            return Answer(
-                message.id,
-                "refused",
-                error_class=ErrorClass.RETRY,
-                error_code=_NOT_STARTED,
-                retry_after=0,
-            )
+        # Waiting for a slot counts against the lease, so the clock is read after it.
+        async with self.slots:
+            if time.time() > last_start:
+                return _not_started(message.id)
+            (answer,) = await gateway.submit([self._outgoing(message)])
+        return answer
+
+    def _outgoing(self, message: Claimed) -> Outgoing:
         ends = [instant for instant in (self.run.not_after, message.closes_at) if instant]
-        outgoing = Outgoing(
+        return Outgoing(
             id=message.id,
             to=message.recipient,
             text=message.text,
@@ -145,8 +146,6 @@ class _Batch:
             segments=message.segments,
             deadline=min(ends, default=None),
         )
-        (answer,) = await gateway.submit([outgoing])
-        return answer
 
     def _settle(self, answer: Answer, message: Claimed) -> Settled:
         """Say what an answer means for its message."""
@@ -194,6 +193,16 @@ class _Batch:
         )
         runs.move(self.run.id, runs.PAUSED, note=note)
         self.tally.stopped = note
+
+
+def _not_started(message_id: str) -> Answer:
+    return Answer(
+        message_id,
+        "refused",
+        error_class=ErrorClass.RETRY,
+        error_code=_NOT_STARTED,
+        retry_after=0,
+    )
 
 
 def _meaning(answer: Answer) -> tuple[str, str]:
@@ -256,6 +265,7 @@ def resolve_doubts(run_id: str, make_gateway: MakeGateway) -> Counter[str]:
     open_ones = ledger.doubted(run_id)
     if not open_ones:
         return Counter()
+    known = ledger.known_ids({message.number_key for message in open_ones})
     suspects = [
         Suspect(
             id=message.id,
@@ -264,6 +274,7 @@ def resolve_doubts(run_id: str, make_gateway: MakeGateway) -> Counter[str]:
             sender=message.sender,
             submitted_after=message.submitted_at or now(),
             lease_until=message.lease_until or now(),
+            known=known.get(message.number_key, frozenset()),
         )
         for message in open_ones
     ]

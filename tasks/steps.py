@@ -4,6 +4,7 @@ Tasks pass ids and counts. What a partition holds goes through the run's workspa
 Prefect: nothing here is cached, and no result is stored.
 """
 
+import asyncio
 import time
 from collections.abc import Iterable
 from datetime import datetime
@@ -43,11 +44,16 @@ def rate_of(name: str) -> float:
     return float(blocks.load(blocks.SmsGateway, name).settings.rate)
 
 
-@task(cache_policy=NO_CACHE)
-async def check_gateway(name: str, sender: str) -> None:
-    """Verify credentials and sender without sending. Raises `GatewayError` with every problem."""
+async def problems_of(name: str, sender: str) -> list[str]:
+    """Ask a gateway what is wrong with its settings; sends nothing."""
     async with gateway_of(name) as gateway:
-        problems = await gateway.check(sender)
+        return await gateway.check(sender)
+
+
+@task(cache_policy=NO_CACHE)
+def check_gateway(name: str, sender: str) -> None:
+    """Verify credentials and sender without sending. Raises `GatewayError` with every problem."""
+    problems = asyncio.run(problems_of(name, sender))
     if problems:
         raise GatewayError(f"gateway {name}: " + "; ".join(problems))
 
@@ -55,9 +61,11 @@ async def check_gateway(name: str, sender: str) -> None:
 @task(cache_policy=NO_CACHE)
 def pull_audience(brief: Brief) -> Pulled:
     """Read the whole audience and store the number of its records."""
-    connections = {
-        name: block.settings for name, block in blocks.documents(blocks.SmsSource)
-    } if brief.audience.kind in ("sql", "http") else {}
+    connections = (
+        {name: block.settings for name, block in blocks.documents(blocks.SmsSource)}
+        if brief.audience.kind in ("sql", "http")
+        else {}
+    )
     pulled = preparation.pull(brief, connections)
     logger = get_run_logger()
     logger.info("%s records read", f"{pulled.records:,}")
@@ -86,9 +94,7 @@ def deduplicate(brief: Brief) -> int:
 
 
 @task(cache_policy=NO_CACHE)
-def plan_partition(
-    brief: Brief, pulled: Pulled, number: int, at: datetime, first: int
-) -> Planned:
+def plan_partition(brief: Brief, pulled: Pulled, number: int, at: datetime, first: int) -> Planned:
     """Apply consent, compose, and store one partition's messages and exclusions."""
     return preparation.plan_partition(brief, pulled, number, at, first)
 

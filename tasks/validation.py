@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 
 from data.errors import SmsError
 from data.settings import PROJECT
-from tasks.audience import alpha2_codes
+from tasks.audience import alpha2_codes, arrow_text
 
 SUITE = PROJECT / "data" / "expectations" / "audience.json"
 TEMPLATES = PROJECT / "data" / "templates"
@@ -103,30 +103,14 @@ class Validator:
         the suite may name them.
         """
         looked_at = self._looked_at(frame, raw)
-        with self._lock:  # the batch definition holds one frame at a time
-            batch = self._batches.get_batch({"dataframe": looked_at})
-            report = batch.validate(
-                self._checks,
-                result_format=_RESULT_FORMAT,
-                expectation_parameters={
-                    "countries": self._known_among(frame, "country"),
-                    "timezones": self._known_among(frame, "timezone"),
-                    "now": pd.Timestamp.now("UTC"),
-                },
-            )
-        rules: list[Rule] = []
+        found = self._run(looked_at, frame)
         quarantine = _Quarantine(frame.index)
-        found = {each.expectation_config.meta["reason"]: each.result for each in report.results}
+        rules: list[Rule] = []
         for expectation in self._expectations:
             result = found[expectation.reason]
-            if "unexpected_count" not in result:
-                raise ValidationSetupError(
-                    f"{self._suite}: {expectation.reason} could not be run on this audience:"
-                    " check its kwargs against the type of its column"
-                )
             rows = _rows(result)
-            column = looked_at[expectation.checks] if expectation.column == "*" else None
-            quarantine.add(rows, expectation, column)
+            named = looked_at[expectation.checks] if expectation.column == "*" else None
+            quarantine.add(rows, expectation, named)
             rules.append(
                 {
                     "reason": expectation.reason,
@@ -145,6 +129,29 @@ class Validator:
             "rules": rules,
         }
         return Validated(good, rejects, results)
+
+    def _run(self, looked_at: pd.DataFrame, frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
+        """Run the suite and return each expectation's result by its reason."""
+        with self._lock:  # the batch definition holds one frame at a time
+            batch = self._batches.get_batch({"dataframe": looked_at})
+            report = batch.validate(
+                self._checks,
+                result_format=_RESULT_FORMAT,
+                expectation_parameters={
+                    "countries": self._known_among(frame, "country"),
+                    "timezones": self._known_among(frame, "timezone"),
+                    "now": pd.Timestamp.now("UTC"),
+                },
+            )
+        found = {each.expectation_config.meta["reason"]: each.result for each in report.results}
+        for reason, result in found.items():
+            # Its exception is not told: the text may hold a value of the audience.
+            if "unexpected_count" not in result:
+                raise ValidationSetupError(
+                    f"{self._suite}: {reason} could not be run on this audience:"
+                    " check its kwargs against the type of its column"
+                )
+        return found
 
     def _known_among(self, frame: pd.DataFrame, name: str) -> list[str]:
         """Return the values of a column that exist in the world.
@@ -193,6 +200,8 @@ def _read(suite: Path) -> list[_Expectation]:
         ) from error
     except (KeyError, TypeError, UnicodeDecodeError) as error:
         raise ValidationSetupError(f"{suite}: holds no list of expectations") from error
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ValidationSetupError(f"{suite}: holds no list of expectations")
     return [_expectation(suite, number, entry) for number, entry in enumerate(entries, start=1)]
 
 
@@ -257,7 +266,7 @@ def _control_characters(frames: list[pd.DataFrame]) -> "pd.Series[str]":
         for name in reversed(frame.columns):
             if frame[name].dtype != "str":
                 continue
-            text = pa.array(frame[name], pa.large_string())
+            text = arrow_text(frame[name])
             if _may_hold_control_characters(text):
                 hit = pc.match_substring_regex(text, _CONTROL)
                 found[pc.fill_null(hit, False).to_numpy(zero_copy_only=False)] = name

@@ -48,6 +48,7 @@ def tzdata_version() -> str:
     return str(tzdata.IANA_VERSION)
 
 
+@lru_cache(maxsize=4096)
 def zones_known(zones: str) -> bool:
     """Whether a comma-joined list names at least one zone, and only zones that exist."""
     try:
@@ -61,8 +62,11 @@ def open_span(zones: str, at: datetime, windows: Windows) -> Span | None:
 
     `zones` is joined by commas; `at` has a time zone; None means that nothing opens within eight
     days. `closes_at` is the end of that opening, or an instant more than eight days after `at`
-    where it lasts longer. Raises `ZoneError` for a zone that tzdata does not know.
+    where it lasts longer. Raises `ZoneError` for a zone that tzdata does not know, ValueError for
+    an `at` without a zone.
     """
+    if at.tzinfo is None:
+        raise ValueError("hours can only be judged at an instant with a time zone")
     moment = at.timestamp()
     day = int(moment // _DAY)
     for start, end in _common(zones, windows, day):
@@ -158,6 +162,8 @@ def _offsets(name: str, day: int) -> tuple[tuple[int, int, int], ...]:
     return (*stretches, (start, finish, here))
 
 
+# zoneinfo's own cache keeps eight zones and reads the file of every other one anew.
+@lru_cache(maxsize=1024)
 def _zone(name: str) -> zoneinfo.ZoneInfo:
     try:
         return zoneinfo.ZoneInfo(name)

@@ -11,7 +11,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from data.errors import SmsError
 
@@ -133,6 +133,8 @@ class Suspect:
     """No request for it was made before this instant."""
     lease_until: datetime
     """No request for it was started after this instant."""
+    known: frozenset[str] = frozenset()
+    """Ids at the gateway that belong to other messages to this number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +178,9 @@ class Capabilities:
 
 class GatewaySettings(BaseModel):
     """Settings that every gateway has; an adapter adds its `kind`, address and credentials."""
+
+    # The error of a missing field would show the others, credentials included.
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     sender: str = Field("", description="Number or name that messages come from")
     rate: float = Field(

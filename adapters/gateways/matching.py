@@ -54,7 +54,8 @@ def match(
         earliest, latest = suspect.submitted_after - CLOCK_SKEW, suspect.lease_until + tail
         for entry in entries:
             same_sender = suspect.sender in {"", entry.sender}
-            if same_sender and earliest <= entry.created_at <= latest:
+            free = entry.gateway_message_id not in suspect.known
+            if free and same_sender and earliest <= entry.created_at <= latest:
                 entries.remove(entry)
                 findings.append(Finding(suspect.id, "accepted", entry.gateway_message_id))
                 break

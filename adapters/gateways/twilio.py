@@ -176,17 +176,18 @@ class Twilio(http.HttpAdapter):
 
     async def _list(self, to: str, sender: str, since: datetime) -> list[Listed]:
         """List what was sent to a number, as far as pages can be read: each entry proves itself."""
-        # "DateSent>" and the = of the query say "on or after this day", in GMT.
-        query = {"To": to, "DateSent>": f"{since.astimezone(UTC):%Y-%m-%d}", "PageSize": "1000"}
-        query |= {"From": sender} if sender else {}
-        path, entries = f"{self._account}/Messages.json?{urlencode(query)}", []
+        # Not by DateSent: what is still queued has none. The list comes newest first.
+        query = {"To": to, "PageSize": "1000", **({"From": sender} if sender else {})}
+        path = f"{self._account}/Messages.json?{urlencode(query)}"
+        entries: list[Listed] = []
         for _ in range(MOST_PAGES):
             page = await self.http.look_up(path) or {}
-            entries += values.objects(page.get("messages"))
+            found = [entry for entry in map(_listed, values.objects(page.get("messages"))) if entry]
+            entries += found
             path = values.text(page.get("next_page_uri")) or ""
-            if not path.startswith("/"):
+            if not path.startswith("/") or any(entry.created_at < since for entry in found):
                 break
-        return [entry for entry in map(_listed, entries) if entry]
+        return entries
 
     async def poll(self, gateway_message_ids: Sequence[str]) -> list[Report]:
         """Fetch messages one by one."""

@@ -139,13 +139,13 @@ class Sandbox:
         if not client or not ip_address(client[0]).is_loopback:
             await _answer(send, 403, {"error": "the control addresses answer on loopback only"})
             return
-        query = scope["query_string"].decode()
+        query = scope["query_string"].decode("latin-1")
         await _answer(send, *await self.control.answer(scope["method"], path, query, body))
 
     def _look_up(self, scope: Scope, path: str) -> tuple[int, object]:
         if scope["method"] != "GET":
             return error(20004)
-        query = dict(parse_qsl(scope["query_string"].decode(), keep_blank_values=True))
+        query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
         place = path.removeprefix(self._root)
         if place == ".json":
             return self.lookups.account()
@@ -160,17 +160,19 @@ class Sandbox:
 
 
 async def _read(receive: Receive) -> bytes | None:
-    """Return the body, or None for one that is too large.
+    """Return the body; None for one that is too large or breaks off.
 
-    That one is read to its end all the same: a client that is cut off while it writes may never
-    see the answer.
+    A large one is read to its end all the same: a client that is cut off while it writes may
+    never see the answer.
     """
-    event = await receive()
-    body: bytes = event.get("body", b"")
-    while event.get("more_body", False):
+    body, more = b"", True
+    while more:
         event = await receive()
+        if event["type"] == "http.disconnect":
+            return None
         if len(body) <= _BODY_LIMIT:
-            body += event.get("body", b"")
+            body += event["body"]
+        more = event["more_body"]
     return body if len(body) <= _BODY_LIMIT else None
 
 
@@ -195,7 +197,8 @@ async def _answer(
 async def _end(rule: Rule, scope: Scope, receive: Receive, send: Send) -> None:
     """End a request as ordered: with a status, or with a connection that is reset or closed."""
     if rule.kind == "status":
-        status, content = error(20429 if rule.code == 429 else 20500, status=rule.code)
+        code = {401: 20003, 404: 20404, 429: 20429}.get(rule.code, 20500)
+        status, content = error(code, status=rule.code)
         headers: tuple[tuple[bytes, bytes], ...] = ()
         if rule.retry_after is not None:
             headers = ((b"retry-after", f"{rule.retry_after:g}".encode()),)

@@ -69,7 +69,7 @@ class Reporter:
         for worker in self._workers:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
-        self._callbacks.close()
+        await self._callbacks.close()
 
     def schedule(self, message: Message, ordered: dict[str, Rule]) -> None:
         """Arrange the reports of a message, misbehaving as `ordered`."""

@@ -261,6 +261,8 @@ def to_text(value: Any) -> str | None:
             text = value
         case bool():
             text = "true" if value else "false"
+        case int():
+            text = str(value)
         case float():
             text = _float_text(value)
         case decimal.Decimal():

@@ -103,6 +103,8 @@ def _connect(connection: SqlConnection, name: str) -> sa.Connection:
         raise SourceError(f"{name}: there is no such SQLite file")  # SQLite would create it
     try:
         engine = sa.create_engine(url, poolclass=NullPool, hide_parameters=True)
+        if engine.dialect.is_async:
+            raise SourceError(f"{name}: {url.drivername} is asynchronous: name another driver")
         return engine.connect().execution_options(
             **({"postgresql_readonly": True} if engine.dialect.name == "postgresql" else {})
         )

@@ -3,9 +3,10 @@
 Not here: what its routes do (`receiver`), and policy, which is handed in from above.
 """
 
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import uvicorn
 from fastapi import FastAPI
@@ -73,7 +74,7 @@ async def _health(_: Request) -> Response:
 def serve(app: FastAPI, port: int, host: str = "127.0.0.1") -> None:
     """Serve until SIGTERM or Ctrl-C, then answer what is open and return.
 
-    Raises `ServeError` where the port is taken.
+    Call it in the main thread. Raises `ServeError` where the port is taken.
     """
     try:
         listening = socket.create_server((host, port), backlog=2048)
@@ -89,5 +90,10 @@ def serve(app: FastAPI, port: int, host: str = "127.0.0.1") -> None:
         server_header=False,
         timeout_graceful_shutdown=_DRAIN,
     )
-    with listening:
-        uvicorn.Server(config).run(sockets=[listening])
+    # uvicorn answers what is open and then raises the signal again: that is to end this call only.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with listening, suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listening])
+    finally:
+        signal.signal(signal.SIGTERM, before)

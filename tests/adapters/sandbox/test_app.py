@@ -1,6 +1,7 @@
 """The server: limits, control addresses, and what is printed at a start."""
 
 import asyncio
+import socket
 
 import orjson
 import pytest
@@ -19,6 +20,20 @@ def test_the_connection_is_usable_after_a_body_that_was_too_large(sandbox):
     sandbox.send(Body="x" * 2**20)
 
     assert sandbox.send().status_code == 201
+
+
+def test_a_request_that_breaks_off_is_not_accepted(sandbox):
+    to = sandbox.number()
+    body = f"To=%2B{to[1:]}&From=12345&Body=Hello".encode()
+    request = sandbox.client.build_request("POST", sandbox.messages)
+    login = next(sandbox.client.auth.auth_flow(request)).headers["Authorization"]
+    head = f"Host: x\r\nAuthorization: {login}\r\nContent-Length: {len(body) + 9}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", sandbox.port)) as raw:
+        raw.sendall(f"POST {sandbox.messages} HTTP/1.1\r\n{head}".encode() + body)
+        raw.shutdown(socket.SHUT_WR)
+        assert raw.recv(1) == b""
+
+    assert sandbox.accepted(to) == []
 
 
 @pytest.mark.parametrize("body", [b"Body=%FF&To=%2B12025550100", b"\xff\xfe"])

@@ -11,7 +11,7 @@ BROKEN = (httpx.ReadError, httpx.RemoteProtocolError)
 
 
 @pytest.mark.parametrize(
-    ("code", "twilio"), [(429, 20429), (500, 20500), (503, 20500), (401, 20500)]
+    ("code", "twilio"), [(429, 20429), (500, 20500), (503, 20500), (401, 20003)]
 )
 def test_a_status_is_answered_with_twilios_json_and_nothing_is_accepted(sandbox, code, twilio):
     to = sandbox.number()

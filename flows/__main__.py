@@ -1,0 +1,5 @@
+"""`python -m flows` is `sms`."""
+
+from flows.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""The commands of `sms`, one module a subject. `flows.cli` puts them together."""

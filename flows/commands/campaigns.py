@@ -1,0 +1,179 @@
+"""Commands that run campaigns: demo, send, resume, reconcile. They find or start a server."""
+
+import getpass
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from data.migrate import migrate
+from data.settings import PROJECT, settings
+from flows import server
+from flows.commands import services
+from flows.commands.progress import shown_progress
+
+if TYPE_CHECKING:
+    from flows.campaign import Campaign
+
+WAITING_FOR_APPROVAL = 3
+SAMPLES = PROJECT / "data" / "samples"
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the application."""
+    app.command("demo")(demo)
+    app.command("send")(send)
+    app.command("resume")(resume)
+    app.command("reconcile")(reconcile)
+
+
+def demo() -> None:
+    """Run a whole campaign on sample contacts against the local sandbox gateway."""
+    say = Console(soft_wrap=True, highlight=False)
+    say.print("Starting Prefect, the sandbox gateway and the receiver …")
+    with _everything(), ExitStack() as stack:
+        if not services.sandbox_answers():
+            stack.callback(services.start_sandbox().stop)
+        services.add_sandbox_gateway()
+        from flows.campaign import read_file
+
+        campaign = read_file(SAMPLES / "campaign.yaml")
+        fields = {"key": f"demo-{time.strftime('%Y%m%d-%H%M%S')}", "approval": False}
+        campaign = campaign.model_copy(update=fields)
+        if "SMS_REPORT_WAIT" not in os.environ:
+            settings().report_wait = 30
+        run_id = _run(campaign)
+    say.print(f"\nRead its report: uv run sms up, then {server.ui_url()}/runs", markup=False)
+    say.print(f"Every row:       uv run sms results {run_id}")
+
+
+def send(
+    file: Annotated[Path, typer.Argument(help="Campaign file (YAML); see data/samples.")],
+    approve: Annotated[
+        bool, typer.Option("--approve", help="Send at once, without waiting for approval.")
+    ] = False,
+) -> None:
+    """Send one campaign. Exit code 3: it waits for `sms resume RUN --approve`."""
+    _allow_folder_of(file)
+    with _everything():
+        from flows.campaign import read_file
+
+        campaign = read_file(file)
+        if approve:
+            campaign = campaign.model_copy(update={"approval": False})
+        _run(campaign)
+
+
+def resume(
+    run: Annotated[str, typer.Argument(help="A run's id or key; `sms runs` lists them.")],
+    approve: Annotated[bool, typer.Option("--approve", help="Approve what was previewed.")] = False,
+    reject: Annotated[bool, typer.Option("--reject", help="End it; nothing is sent.")] = False,
+    note: Annotated[str, typer.Option(help="What the record should say.")] = "",
+) -> None:
+    """Go on with a run: after an interruption, a pause, or for the approval it waits for."""
+    if approve and reject:
+        raise typer.BadParameter("--approve and --reject exclude each other")
+    from data import runs
+    from tasks import control
+
+    migrate()
+    found = runs.find_run(run)
+    if reject:
+        control.reject(found.id, note, getpass.getuser())
+        _conclude(found.id)
+    if approve:
+        runs.approve(found.id, by=getpass.getuser(), note=note)
+    elif found.state == runs.WAITING:
+        _conclude(found.id)
+    if found.state in (runs.REJECTED, runs.CANCELLED):
+        raise runs.RunError(f"run {found.id} is {found.state}: it is over")
+    with _everything():
+        from flows.resume_campaign import resume_campaign
+
+        with shown_progress(lambda: found.id):
+            resume_campaign(found.id)
+    _conclude(found.id)
+
+
+def reconcile() -> None:
+    """Match reports, poll for missing ones, and rebuild the results, once."""
+    with server.running():
+        migrate()
+        from flows.reconcile_deliveries import reconcile_deliveries
+
+        done = reconcile_deliveries()
+    for name in ("matched", "waiting", "polled", "expired", "rebuilt"):
+        print(f"{name} {done[name]:,}")
+    for problem in done["problems"]:
+        print(f"problem: {problem}")
+
+
+@contextmanager
+def _everything() -> Iterator[None]:
+    """The Prefect server, and the receiver where it is to be on this machine."""
+    migrate()
+    # A command says what went wrong in one line; Prefect's own log goes to its server.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    with ExitStack() as stack:
+        stack.enter_context(server.running())
+        if not services.receiver_answers():
+            if settings().public_url:
+                Console(stderr=True).print(
+                    f"no receiver answers at {settings().public_url}: delivery reports will be"
+                    " polled, later than they could be; start `sms web` there",
+                    markup=False,
+                    soft_wrap=True,
+                )
+            else:
+                stack.callback(services.start_receiver().stop)
+        yield
+
+
+def _allow_folder_of(file: Path) -> None:
+    """Let a campaign file read audiences beside it and from here: who runs this has a shell."""
+    settings().audience_folders = [*settings().folders, file.resolve().parent, Path.cwd()]
+
+
+def _run(campaign: "Campaign") -> str:
+    from data import runs
+    from flows.send_campaign import send_campaign
+
+    key = campaign.key_in_force(None)
+    runs.refuse_taken(key)
+    with shown_progress(lambda: runs.id_of(key)):
+        summary: dict[str, Any] = send_campaign(campaign)
+    _conclude(summary["run"])
+    return str(summary["run"])
+
+
+def _conclude(run_id: str) -> None:
+    """Print where a run stands; exit 3 where it waits for a person."""
+    from data import results, runs
+    from data.database import reading
+    from tasks import reporting
+
+    run = runs.get_run(run_id)
+    out = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+    if run.state == runs.WAITING:
+        out.print(reporting.preview_lines(run), markup=False)
+        out.print(f"\nsms resume {run.id} --approve   or   sms resume {run.id} --reject")
+        print(f"run {run.id}")
+        raise typer.Exit(WAITING_FOR_APPROVAL)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("outcome")
+    table.add_column("reason")
+    table.add_column("rows", justify="right")
+    for outcome, reason, rows in reporting.outcome_table(run.id):
+        table.add_row(outcome, reason, f"{rows:,}")
+    out.print(table, markup=False)
+    with reading() as connection:
+        account = results.check(connection, run.id)
+    print(f"Accounted for {account.accounted:,} of {account.read:,} rows")
+    print(f"run {run.id}")

@@ -1,0 +1,129 @@
+"""Commands on what is stored: runs, results, rejects, consent. None of them needs Prefect."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from data.migrate import migrate
+
+RunId = Annotated[str, typer.Argument(help="A run's id or key; `sms runs` lists them.")]
+
+
+class Format(StrEnum):
+    """Formats of an export."""
+
+    csv = "csv"
+    json = "json"
+    parquet = "parquet"
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the application."""
+    app.command("runs")(list_runs)
+    app.command("results")(export_results)
+    app.command("rejects")(export_rejects)
+    app.command("pause")(pause)
+    app.command("cancel")(cancel)
+    consent = typer.Typer(help="The consent ledger.", no_args_is_help=True)
+    consent.command("import")(import_consent)
+    consent.command("explain")(explain_consent)
+    app.add_typer(consent, name="consent")
+
+
+def list_runs(
+    limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 20,
+) -> None:
+    """List the runs, newest first."""
+    from data import runs
+
+    migrate()
+    table = Table(box=None, pad_edge=False)
+    for name in ("run", "key", "purpose", "state", "rows", "started (UTC)", "note"):
+        table.add_column(name, overflow="fold")
+    for run in runs.list_runs(limit=limit):
+        read = "" if run.records_read is None else f"{run.records_read:,}"
+        started = f"{run.created_at:%Y-%m-%d %H:%M}"
+        table.add_row(run.id, run.key, run.purpose, run.state, read, started, run.note)
+    Console(soft_wrap=not sys.stdout.isatty()).print(table, markup=False)
+
+
+def export_results(
+    run: RunId,
+    format: Annotated[Format, typer.Option(help="csv, json or parquet.")] = Format.csv,
+) -> None:
+    """Write the results table of a run to standard output: one row for each audience record."""
+    from data import results, runs
+
+    migrate()
+    results.export(runs.find_run(run).id, format.value, sys.stdout.buffer)
+
+
+def export_rejects(run: RunId) -> None:
+    """Write the invalid records of a run to standard output as CSV: row, column, reason."""
+    from data import results, runs
+
+    migrate()
+    results.rejects(runs.find_run(run).id, sys.stdout.buffer)
+
+
+def pause(run: RunId) -> None:
+    """Stop sending after the window that is on its way; `sms resume` goes on."""
+    from data import runs
+
+    migrate()
+    found = runs.find_run(run)
+    runs.move(found.id, runs.PAUSED, note="paused by hand")
+    print(f"run {found.id} is paused")
+
+
+def cancel(
+    run: RunId, note: Annotated[str, typer.Option(help="Why, for the record.")] = ""
+) -> None:
+    """End a run for good. What was handed to the gateway before is still reported on."""
+    from data import runs
+    from tasks import control
+
+    migrate()
+    found = runs.find_run(run)
+    control.cancel(found.id, note or "cancelled by hand")
+    print(f"run {found.id} is cancelled")
+
+
+def import_consent(
+    file: Annotated[Path, typer.Argument(help="CSV or Parquet: phone, type, occurred_at, …")],
+    default_country: Annotated[
+        str, typer.Option(help="For numbers without a country code, such as US.")
+    ] = "",
+) -> None:
+    """Append opt-ins and opt-outs to the consent ledger."""
+    from tasks import consent
+
+    migrate()
+    imported = consent.import_file(file, default_country=default_country)
+    for line in imported.lines():
+        print(line)
+
+
+def explain_consent(
+    file: Annotated[Path, typer.Option(help="Cases, one JSON object a line; - for stdin.")],
+) -> None:
+    """Print the verdict on each case as a JSON line: send, defer or block, with the rules."""
+    import orjson
+
+    from data.errors import SmsError
+    from tasks import consent
+
+    lines = sys.stdin.buffer if str(file) == "-" else file.open("rb")
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            case = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            raise SmsError(f"{file}, line {number}: not JSON: {error}") from None
+        print(orjson.dumps(consent.explain(case)).decode())

@@ -1,0 +1,67 @@
+"""Puts the receiver together: the web app from `adapters`, the gateways from Prefect's blocks."""
+
+import logging
+import threading
+import time
+
+from adapters import blocks
+from adapters.gateways import make_gateway
+from adapters.gateways.base import Gateway, Timeouts
+from adapters.web import app as web
+from data.settings import settings
+
+_REFRESH_SECONDS = 30.0
+_log = logging.getLogger("sms.receiver")
+
+
+class Gateways:
+    """The gateways by name, from memory: refreshed while Prefect answers, kept when it does not."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Gateway] = {}
+        self._looked_at = 0.0
+        self._lock = threading.Lock()
+        self._refresh()
+        threading.Thread(target=self._keep_fresh, daemon=True, name="gateways").start()
+
+    def get(self, name: str) -> Gateway | None:
+        """Return a gateway; one that is not known is looked for, at most once a second."""
+        found = self._known.get(name)
+        if found is None and time.monotonic() - self._looked_at > 1:
+            self._refresh()
+            found = self._known.get(name)
+        return found
+
+    def _keep_fresh(self) -> None:
+        while True:
+            time.sleep(_REFRESH_SECONDS)
+            self._refresh()
+
+    def _refresh(self) -> None:
+        with self._lock:
+            self._looked_at = time.monotonic()
+            try:
+                found = blocks.documents(blocks.SmsGateway)
+            except Exception as error:  # noqa: BLE001 - whatever keeps Prefect from answering
+                _log.warning(
+                    "gateways not refreshed, going on with %d known: %s",
+                    len(self._known),
+                    type(error).__name__,
+                )
+                return
+            self._known = {
+                name: make_gateway(
+                    name,
+                    block.settings,
+                    receiver_url=settings().receiver_url,
+                    timeouts=Timeouts(request=settings().request_timeout),
+                )
+                for name, block in found
+            }
+
+
+def serve(*, host: str, port: int) -> None:
+    """Serve delivery reports until the process is told to stop."""
+    gateways = Gateways()
+    app = web.create_app(gateways.get, public_url=settings().receiver_url)
+    web.serve(app, port, host)
