@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 from sqlalchemy import Connection, exists, false, func, literal, select
 from sqlalchemy.sql import ColumnElement
+from sqlalchemy.sql.elements import SQLCoreOperations
 from sqlalchemy.types import JSON
 
 from data.database import insert_frame, is_sqlite, now
@@ -108,31 +109,34 @@ def _evidence(events: pd.DataFrame) -> pd.Series:
         return pd.Series("{}", index=events.index, dtype="str")
 
     def written(value: Any) -> str:
-        if isinstance(value, dict):
-            return json.dumps(value, sort_keys=True, ensure_ascii=False)
-        return value if isinstance(value, str) and value else "{}"
+        told = json.loads(value) if isinstance(value, str) and value else value
+        # One spelling of the same evidence, so that its digest can be computed again.
+        return json.dumps(told, sort_keys=True) if isinstance(told, dict) else "{}"
 
     return events["evidence"].map(written).astype("str")
 
 
 def _digests(rows: pd.DataFrame) -> list[str]:
-    """What the sealer will chain. Keyed, so that evidence which was erased cannot be guessed."""
+    """What the sealer will chain: the columns below, joined by NUL, instants in microseconds.
+
+    Keyed, so that nobody can guess evidence that was erased; the number takes part as its
+    fingerprint only.
+    """
     base = hashlib.blake2b(digest_size=32, key=settings().key[:64], person=b"consent")
 
-    def digest(values: tuple[Any, ...]) -> str:
+    def digest(values: tuple[str, ...]) -> str:
         state = base.copy()
-        state.update(json.dumps(values, ensure_ascii=False, default=str).encode())
+        state.update("\0".join(values).encode())
         return state.hexdigest()
 
-    # The number takes part as its fingerprint only. A digest has no column operation.
-    told = [
-        rows[name].astype("str").fillna("")
-        for name in (
-            *("type", "number_key", "scope", "basis", "occurred_at"),
-            *("recorded_at", "source", "method", "evidence"),
-        )
-    ]
-    return [digest(values) for values in zip(*told, strict=True)]
+    occurred, recorded = (
+        rows[name].astype("int64").astype("str").where(rows[name].notna(), "").tolist()
+        for name in ("occurred_at", "recorded_at")
+    )
+    before = (rows[name].tolist() for name in ("type", "number_key", "scope", "basis"))
+    after = (rows[name].tolist() for name in ("source", "method", "evidence"))
+    # A keyed hash has no column operation.
+    return [digest(row) for row in zip(*before, occurred, recorded, *after, strict=True)]
 
 
 def _scopes(purpose: str) -> list[str]:
@@ -143,7 +147,7 @@ def _scopes(purpose: str) -> list[str]:
     return [ALL_SCOPES, purpose]
 
 
-def opt_out_stands(number_key: ColumnElement[str], purpose: str) -> ColumnElement[bool]:
+def opt_out_stands(number_key: SQLCoreOperations[str], purpose: str) -> ColumnElement[bool]:
     """Return the SQL condition that this number must not be sent this purpose.
 
     It holds where an opt-out of scope `*` or of the purpose has no opt-in of such a scope, made

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -43,11 +45,18 @@ def _engine(url: str) -> Engine:
         return _sqlite(url)
     url = url.replace("postgres://", "postgresql://", 1)
     url = url.replace("postgresql://", "postgresql+psycopg://", 1)
-    return create_engine(url, pool_size=10, max_overflow=20, pool_pre_ping=True)
+    return create_engine(
+        url, pool_size=10, max_overflow=20, pool_pre_ping=True, hide_parameters=True
+    )
 
 
 def _sqlite(url: str) -> Engine:
-    made = create_engine(url, connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False})
+    made = create_engine(
+        url,
+        connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False},
+        # An error text must not carry a row's values: numbers and texts of people.
+        hide_parameters=True,
+    )
     if made.url.database and made.url.database != ":memory:":
         Path(made.url.database).parent.mkdir(parents=True, exist_ok=True)
 
@@ -113,7 +122,8 @@ def _words(error: DBAPIError) -> str | None:
     for sign, hint in hints.items():
         if sign in told:
             return f"the database {where} {hint}"
-    if isinstance(error, OperationalError) and not where.startswith("sqlite"):
+    unreachable = ("connection", "could not connect", "shutting down", "starting up")
+    if isinstance(error, OperationalError) and any(sign in told for sign in unreachable):
         return f"the database {where} cannot be reached: start it, or mend SMS_DATABASE_URL"
     return None
 
@@ -155,16 +165,11 @@ def _plain(column: pd.Series) -> list[Any]:
 
 def _copy_postgres(connection: Connection, table: str, frame: pd.DataFrame) -> None:
     names = ", ".join(f'"{name}"' for name in frame.columns)
-    buffer = io.StringIO()
-    # Empty text is quoted and a missing value is not: COPY tells them apart by that.
-    text_columns = frame.select_dtypes(include=["str", "object"]).columns
-    quoted = frame.copy(deep=False)
-    for name in text_columns:
-        column = quoted[name].astype("str")
-        escaped = '"' + column.str.replace('"', '""', regex=False) + '"'
-        quoted[name] = escaped.where(quoted[name].notna(), "")
-    lines = quoted.astype("str").where(quoted.notna(), "").agg(",".join, axis=1)
-    buffer.write("\n".join(lines))
+    buffer = io.BytesIO()
+    # Everything that is there is quoted, and COPY takes what is not for NULL.
+    options = pyarrow.csv.WriteOptions(include_header=False, quoting_style="all_valid")
+    rows = pa.Table.from_pandas(frame, preserve_index=False)
+    pyarrow.csv.write_csv(rows, buffer, options)
     cursor = connection.connection.cursor()
     with cursor.copy(f'COPY "{table}" ({names}) FROM STDIN WITH (FORMAT csv)') as copy:
         copy.write(buffer.getvalue())

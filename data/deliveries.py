@@ -155,6 +155,9 @@ def match(
         return Matched(0, 0, after)
     bounds = {"after": after, "last": page.last, "since": since}
     matched = sum(connection.execute(way, bounds).rowcount for way in _WAYS)
+    if not is_sqlite(connection):
+        # In the order of ids, as whoever records answers does: no two wait for each other.
+        connection.execute(_LOCK_MESSAGES)
     connection.execute(_BIND)
     return Matched(page.scanned, matched, page.last)
 
@@ -212,6 +215,13 @@ _WAYS = [
         " AND message.recipient = e.recipient",
     )
 ]
+
+_LOCK_MESSAGES = text("""
+    SELECT COUNT(*) FROM (
+        SELECT 1 FROM message WHERE id IN (SELECT message_id FROM matched_event)
+        ORDER BY id FOR UPDATE
+    ) AS locked
+""")
 
 _BIND = text("""
     UPDATE delivery_event SET message_id = matched_event.message_id

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, func, or_, select, update
 from sqlmodel import col
 
 from data import runs
@@ -57,6 +57,18 @@ class Settled:
     currency: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """When messages of one place may go, as tasks.consent says."""
+
+    state: str
+    """queued, deferred, or blocked"""
+    reason: str
+    rule: str
+    opens_at: datetime | None
+    closes_at: datetime | None
+
+
 # --- claim -----------------------------------------------------------------------------------
 
 
@@ -81,9 +93,11 @@ def claim(
         )
         if not is_sqlite(connection):
             chosen = chosen.with_for_update(skip_locked=True)
+        # A CTE, because PostgreSQL may run a plain subquery more than once, past its limit.
+        window = chosen.cte("chosen")
         statement = (
             update(Message)
-            .where(col(Message.id).in_(chosen), col(Message.state) == QUEUED)
+            .where(col(Message.id).in_(select(window.c.id)), col(Message.state) == QUEUED)
             .values(
                 state=SENDING,
                 owner=sender,
@@ -124,8 +138,10 @@ def _claimable(run: CampaignRun, at: datetime) -> list[ColumnElement[bool]]:
     ]
 
 
-def put_aside(run: CampaignRun, batch: int | None = None) -> list[str]:
-    """Settle queued messages that can no longer be claimed; return zone sets whose hours ended.
+def put_aside(run: CampaignRun, batch: int | None = None) -> list[tuple[str, str]]:
+    """Settle queued messages that can no longer be claimed; return places whose hours ended.
+
+    A place is a country and a set of candidate zones.
 
     Opted out since the plan → `suppressed`; past the deadline → `blocked`. Messages whose hours
     have ended stay queued until `defer` gives them their next opening.
@@ -141,11 +157,11 @@ def put_aside(run: CampaignRun, batch: int | None = None) -> list[str]:
         if run.not_after is not None and run.not_after <= leaves:
             _block_at_deadline(connection, run.id, at, col(Message.state).in_((QUEUED, DEFERRED)))
         ended = (
-            select(col(Message.zones))
+            select(col(Message.country), col(Message.zones))
             .where(*_queued(run.id, batch), col(Message.closes_at) <= leaves)
             .distinct()
         )
-        return list(connection.execute(ended).scalars())
+        return [(country or "", zones) for country, zones in connection.execute(ended)]
 
 
 def _block_at_deadline(
@@ -158,39 +174,30 @@ def _block_at_deadline(
     )
 
 
-def defer(
-    run: CampaignRun, openings: Mapping[str, tuple[datetime, datetime] | None], rule: str
-) -> None:
-    """Give messages whose hours ended their next opening, a span (opens, closes) per zone set.
-
-    None, or an opening past the run's deadline: `blocked`.
-    """
+def defer(run: CampaignRun, openings: Mapping[tuple[str, str], Opening]) -> None:
+    """Store for messages whose hours ended, by place, when they open again, or that they do not."""
     at = now()
     leaves = at + timedelta(seconds=1)
     with writing() as connection:
-        for zones, span in openings.items():
-            hit = [
-                *_queued(run.id),
-                col(Message.zones) == zones,
-                col(Message.closes_at) <= leaves,
-            ]
-            late = span is None or (run.not_after is not None and span[0] >= run.not_after)
-            if span is None or late:
-                values: dict[str, Any] = {
-                    "state": "blocked",
-                    "reason": "deadline" if span else "no_common_window",
-                    "final_at": at,
-                }
-            elif span[0] <= at:
-                values = {"closes_at": span[1]}
-            else:
-                values = {
-                    "state": DEFERRED,
-                    "reason": "quiet_hours",
-                    "opens_at": span[0],
-                    "closes_at": span[1],
-                }
-            connection.execute(update(Message).where(*hit).values(rule=rule, **values))
+        for (country, zones), opening in openings.items():
+            ends = opening.state not in OPEN
+            connection.execute(
+                update(Message)
+                .where(
+                    *_queued(run.id),
+                    func.coalesce(col(Message.country), "") == country,
+                    col(Message.zones) == zones,
+                    col(Message.closes_at) <= leaves,
+                )
+                .values(
+                    state=opening.state,
+                    reason=opening.reason,
+                    rule=opening.rule,
+                    opens_at=opening.opens_at,
+                    closes_at=opening.closes_at,
+                    final_at=at if ends else None,
+                )
+            )
 
 
 def release(run: CampaignRun) -> int:
@@ -219,8 +226,10 @@ def record(connection: Connection, sender: str, settled: Sequence[Settled]) -> N
 
     A delivery report that came first stands: an accepted message is never set back.
     """
-    accepted = [item for item in settled if item.state == ACCEPTED]
-    others = [item for item in settled if item.state != ACCEPTED]
+    # In order of their ids, as reports are applied: two orders could wait for each other.
+    ordered = sorted(settled, key=lambda item: item.id)
+    accepted = [item for item in ordered if item.state == ACCEPTED]
+    others = [item for item in ordered if item.state != ACCEPTED]
     at = now()
     own = [
         col(Message.id) == bindparam("of"),
@@ -237,7 +246,8 @@ def record(connection: Connection, sender: str, settled: Sequence[Settled]) -> N
 # Attribute names of the bound values differ from the columns', as SQLAlchemy requires.
 _ACCEPTED = (
     update(Message)
-    .where(col(Message.state).in_((SENDING, ACCEPTED, IN_DOUBT)))
+    # Not IN: a list of its own length cannot be executed for many rows at once.
+    .where(or_(*(col(Message.state) == state for state in (SENDING, ACCEPTED, IN_DOUBT))))
     .values(
         state=ACCEPTED,
         reason="",

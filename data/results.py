@@ -4,20 +4,21 @@ Rebuilding, accounting, counting and exporting. Not here: how messages came to t
 (`data/ledger`, `data/deliveries`), and what else people are shown (`data/figures`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, BinaryIO, Literal
 
 import orjson
 import pandas as pd
-from sqlalchemy import Connection, Select, select, text
+from sqlalchemy import Connection, Select, bindparam, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col
 
 from data.database import reading
 from data.deliveries import FINAL
 from data.errors import SmsError
-from data.tables import Exclusion, Result
+from data.tables import Exclusion, Result, UtcDateTime
 
 COLUMNS = (
     "row",
@@ -62,7 +63,7 @@ def rebuild(connection: Connection, run_id: str) -> int:
         with connection.begin_nested():
             connection.execute(text("DELETE FROM result WHERE run_id = :run_id"), run)
             excluded = connection.execute(_FROM_EXCLUSIONS, run).rowcount
-            sent = connection.execute(_FROM_MESSAGES, run).rowcount
+            sent = connection.execute(_FROM_RUN, run).rowcount
     except IntegrityError as error:
         _refuse_doubles(connection, run_id)
         raise NotAccounted(
@@ -70,6 +71,20 @@ def rebuild(connection: Connection, run_id: str) -> int:
             " the stored plan is damaged: start the campaign again under a new key"
         ) from error
     return excluded + sent
+
+
+def refresh_reported(connection: Connection) -> None:
+    """Bring the rows up to date of the messages that `deliveries.apply` has just changed.
+
+    In its transaction. Unlike `rebuild` it costs what changed, not the size of the run, and so
+    does not keep senders from the database.
+    """
+    connection.execute(_REFRESH_REPORTED)
+
+
+def refresh_expired(connection: Connection, run_ids: Collection[str], at: datetime) -> None:
+    """Bring the rows up to date of the messages of these runs that expired at this instant."""
+    connection.execute(_REFRESH_EXPIRED, {"run_ids": list(run_ids), "at": at})
 
 
 def account(connection: Connection, run_id: str) -> Account:
@@ -260,7 +275,7 @@ MESSAGE_OUTCOME = f"""CASE WHEN {SETTLED} THEN status
             ELSE state END"""
 """SQL: the outcome of a message's record."""
 
-_FROM_MESSAGES = text(f"""
+_FROM_MESSAGES = f"""
     INSERT INTO result (run_id, "row", recipient, outcome, reason, rule, message_id, gateway,
         gateway_message_id, segments, price, currency, attempts, submitted_at, final_at)
     SELECT run_id, "row", recipient,
@@ -271,9 +286,27 @@ _FROM_MESSAGES = text(f"""
             ELSE COALESCE(NULLIF(reason, ''), 'gateway_' || NULLIF(error_code, ''), state) END,
         rule, id, gateway, gateway_message_id, segments, price, currency, attempt, submitted_at,
         final_at
-    FROM message WHERE run_id = :run_id AND kind = 'campaign'
-    ORDER BY "row"
-""")  # noqa: S608 - the condition is above
+    FROM message WHERE kind = 'campaign'
+"""  # noqa: S608 - the condition is above
+
+_FROM_RUN = text(f"""{_FROM_MESSAGES} AND run_id = :run_id ORDER BY "row" """)
+
+_REPLACED = ", ".join(
+    f"{name} = excluded.{name}"
+    for name in (
+        *("recipient", "outcome", "reason", "rule", "message_id", "gateway", "gateway_message_id"),
+        *("segments", "price", "currency", "attempts", "submitted_at", "final_at"),
+    )
+)
+_REFRESH = f"""ON CONFLICT (run_id, "row") DO UPDATE SET {_REPLACED}"""
+_REFRESH_REPORTED = text(
+    f"""{_FROM_MESSAGES} AND "row" IS NOT NULL
+    AND id IN (SELECT message_id FROM folded_event) {_REFRESH}"""  # noqa: S608 - parts above
+)
+_REFRESH_EXPIRED = text(f"""{_FROM_MESSAGES} AND "row" IS NOT NULL
+    AND run_id IN :run_ids AND state = 'expired' AND final_at = :at {_REFRESH}""").bindparams(
+    bindparam("run_ids", expanding=True), bindparam("at", type_=UtcDateTime())
+)
 
 _FROM_EXCLUSIONS = text("""
     INSERT INTO result (run_id, "row", recipient, outcome, reason, rule)

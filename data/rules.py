@@ -224,11 +224,3 @@ def _plain(path: Path, key: str, node: yaml.Node) -> Any:
 
 
 RULES = Rules(Path(__file__).with_name("rules"))
-
-
-def base_windows(purpose: str) -> tuple[str, Windows]:
-    """Return the rule id and windows of country `*`; always open where the purpose has none."""
-    found = RULES.applying("sending_window", "*", purpose)
-    if not found or found[0].windows is None:
-        return "", daily_window("00:00", "24:00")
-    return found[0].id, found[0].windows

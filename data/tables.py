@@ -104,6 +104,12 @@ class Message(SQLModel, table=True):
         Index("ix_message_claim", "run_id", "state", "batch"),
         Index("ix_message_gateway_id", "gateway", "gateway_message_id"),
         Index("ix_message_number", "number_key"),
+        Index(
+            "ix_message_waiting",
+            "submitted_at",
+            sqlite_where=text("state = 'accepted' AND status_rank < 5"),
+            postgresql_where=text("state = 'accepted' AND status_rank < 5"),
+        ),
         # Every message is updated several times; room on its page keeps those updates in place.
         {"postgresql_with": {"fillfactor": 50}},
     )

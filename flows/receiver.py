@@ -24,13 +24,15 @@ class Gateways:
         self._refresh()
         threading.Thread(target=self._keep_fresh, daemon=True, name="gateways").start()
 
-    def get(self, name: str) -> Gateway | None:
-        """Return a gateway; one that is not known is looked for, at most once a second."""
-        found = self._known.get(name)
-        if found is None and time.monotonic() - self._looked_at > 1:
+    def known(self, name: str) -> Gateway | None:
+        """Return a gateway from memory."""
+        return self._known.get(name)
+
+    def look_up(self, name: str) -> Gateway | None:
+        """Return a gateway that may have been added since; Prefect is asked once a second."""
+        if time.monotonic() - self._looked_at > 1:
             self._refresh()
-            found = self._known.get(name)
-        return found
+        return self._known.get(name)
 
     def _keep_fresh(self) -> None:
         while True:
@@ -63,5 +65,7 @@ class Gateways:
 def serve(*, host: str, port: int) -> None:
     """Serve delivery reports until the process is told to stop."""
     gateways = Gateways()
-    app = web.create_app(gateways.get, public_url=settings().receiver_url)
+    app = web.create_app(
+        gateways.known, look_up=gateways.look_up, public_url=settings().receiver_url
+    )
     web.serve(app, port, host)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from data import consent_ledger
+from data import consent_ledger, ledger
 from data.consent_ledger import IMPORT, ConsentError
 from data.database import writing
 from data.rules import PURPOSES, RULES, Rule, Windows, daily_window, parse_windows
@@ -231,6 +231,22 @@ def _narrowed(windows: Windows | None, other: Windows | None) -> Windows | None:
     if windows is None or other is None:
         return windows or other
     return intersection(windows, other)
+
+
+def hours(
+    country: str, zones: str, *, purpose: str, at: datetime, not_after: datetime | None
+) -> ledger.Opening:
+    """Ask again when somebody may be written to whose hours ended before their turn came."""
+    verdict = _Judge(purpose, at, not_after, None).when(_Place(country, zones))
+    return ledger.Opening(
+        state={"send": ledger.QUEUED, "defer": ledger.DEFERRED}.get(
+            verdict.verdict, verdict.outcome
+        ),
+        reason="" if verdict.verdict == "send" else verdict.reason,
+        rule=verdict.rule,
+        opens_at=verdict.opens_at,
+        closes_at=verdict.closes_at,
+    )
 
 
 # ------------------------------------------------------------------ sms consent import

@@ -7,7 +7,7 @@ _STRICTNESS = {"yes": 0, "": 1, "no": 2}
 
 
 def deduplicate(people: pd.DataFrame) -> pd.DataFrame:
-    """Say of every record whether an earlier one has its number, and what the group says of consent.
+    """Say of every record whether an earlier one has its number, and what both say of consent.
 
     `people`: index `row`; columns `e164` (missing where the number is not usable), `opt_in`
     ("yes", "no" or missing), `opt_in_at` (UTC). Returns, with the same index: `first_row` (the

@@ -12,7 +12,17 @@ from typing import Any
 
 import orjson
 import pandas as pd
-from sqlalchemy import ColumnElement, Connection, bindparam, func, literal, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    bindparam,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlmodel import col
 
 from adapters.gateways.base import Gateway, Report
@@ -32,6 +42,8 @@ MATCH_WITHIN = timedelta(days=7)
 """How long a report waits for its message. Older ones stay in the inbox and are not tried."""
 
 _CHUNK = 50_000  # events in one transaction
+# The others are rebuilt when a report comes: nobody does it at their end.
+_KEPT_BY_REFRESHING = frozenset({runs.SENDING, runs.RECONCILING, runs.FINISHED})
 
 
 @dataclass(slots=True)
@@ -60,11 +72,11 @@ def reconcile(
     run_ids: Collection[str] | None = None,
     now: datetime | None = None,
 ) -> Reconciled:
-    """Match and apply reports, poll, expire, rebuild results, and finish runs.
+    """Match and apply reports, poll, expire, bring results up to date, and finish runs.
 
-    `run_ids` limits all but the matching to these runs, and has their results rebuilt whether
-    or not anything changed. Without it, results are rebuilt of runs that changed, and of those
-    that wait for their end. Opens an event loop of its own: call it where none runs.
+    The results of what changed follow at once, all results of a run are rebuilt when it finishes.
+    `run_ids` limits all but the matching to these runs, and has their results rebuilt in any case:
+    use it before results are shown. Opens an event loop of its own: call it where none runs.
     """
     at = now or present()
     done = Reconciled()
@@ -73,7 +85,7 @@ def reconcile(
         changed |= _settle(at, done)
     changed |= _expire(run_ids, at, done)
     for run in _campaigns(changed, run_ids):
-        _close(run, at, done)
+        _close(run, at, done, rebuild=run_ids is not None)
     return done
 
 
@@ -86,6 +98,7 @@ def _settle(at: datetime, done: Reconciled) -> set[str]:
             page = deliveries.match(connection, since=at - MATCH_WITHIN, after=after, limit=_CHUNK)
             if page.matched:
                 applied = deliveries.apply(connection)
+                results.refresh_reported(connection)
                 _opt_out(connection, applied.opt_outs)
                 changed |= applied.runs
                 done.opt_outs += len(applied.opt_outs)
@@ -202,9 +215,9 @@ def _says_nothing_new(message: Any, answer: Report) -> bool:
 
 def _unsettled(run_ids: Collection[str] | None) -> list[Any]:
     """Conditions: a gateway took it, and no final report has come."""
-    conditions = [
-        col(Message.state) == ledger.ACCEPTED,
-        col(Message.status_rank) < deliveries.FINAL,
+    # Literals, not parameters: an index on just these messages is used for nothing else.
+    conditions: list[Any] = [
+        text(f"message.state = 'accepted' AND message.status_rank < {deliveries.FINAL}")
     ]
     if run_ids is not None:
         conditions.append(col(Message.run_id).in_(run_ids))
@@ -251,16 +264,16 @@ _POLLED = update(Message).where(col(Message.id) == bindparam("of"))
 def _expire(run_ids: Collection[str] | None, at: datetime, done: Reconciled) -> set[str]:
     """End messages that no final report came for; return the ids of their runs."""
     late = [*_unsettled(run_ids), col(Message.submitted_at) < at - _patience()]
-    with writing() as connection:
-        touched = set(
-            connection.execute(select(col(Message.run_id)).where(*late).distinct()).scalars()
-        )
-        if touched:
-            done.expired = connection.execute(
-                update(Message)
-                .where(*late)
-                .values(state="expired", reason="no_report", rule="", final_at=at)
-            ).rowcount
+    with reading() as connection:
+        of = select(col(Message.run_id)).where(*late).distinct()
+        touched = set(connection.execute(of).scalars())
+    if touched:
+        ended = {"state": "expired", "reason": "no_report", "rule": "", "final_at": at}
+        late.append(col(Message.run_id).in_(touched))
+        with writing() as connection:
+            statement = update(Message).where(*late).values(**ended)
+            done.expired = connection.execute(statement).rowcount
+            results.refresh_expired(connection, touched, at)
     return touched
 
 
@@ -272,10 +285,8 @@ def _patience() -> timedelta:
 
 
 def _campaigns(changed: set[str], run_ids: Collection[str] | None) -> list[Any]:
-    """The runs whose results are to be rebuilt: id, state and time of creation."""
-    wanted: ColumnElement[bool] = col(CampaignRun.id).in_(
-        run_ids if run_ids is not None else changed
-    )
+    """The runs to look at: id, state and time of creation."""
+    wanted: ColumnElement[bool] = col(CampaignRun.id).in_(changed if run_ids is None else run_ids)
     if run_ids is None:
         wanted = or_(wanted, col(CampaignRun.state) == runs.RECONCILING)
     statement = (
@@ -287,16 +298,22 @@ def _campaigns(changed: set[str], run_ids: Collection[str] | None) -> list[Any]:
         return list(connection.execute(statement))
 
 
-def _close(run: Any, at: datetime, done: Reconciled) -> None:
-    """Rebuild the results of a run, and finish it where nothing of it is open."""
+def _close(run: Any, at: datetime, done: Reconciled, *, rebuild: bool) -> None:
+    """Finish a run of which nothing is open; rebuild its results then, or when told to."""
+    ends = False
+    if run.state == runs.RECONCILING:
+        with reading() as connection:
+            ends = not _open(connection, run, at)
+    if not ends and not rebuild and run.state in _KEPT_BY_REFRESHING:
+        return
     try:
         with writing() as connection:
             results.rebuild(connection, run.id)
-            done.rebuilt += 1
-            if run.state == runs.RECONCILING and not _open(connection, run, at):
+            if ends and not _open(connection, run, at):
                 results.check(connection, run.id)
                 if runs.move_within(connection, run.id, runs.FINISHED, finished_at=at):
                     done.finished.append(run.id)
+        done.rebuilt += 1
     except (results.NotAccounted, runs.RunError) as error:
         # It stays as it is: what cannot show every record's outcome is not finished.
         done.problems.append(str(error))

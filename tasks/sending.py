@@ -13,15 +13,14 @@ from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 
-from adapters.gateways.base import Answer, ErrorClass, Gateway, Outgoing, Suspect
+from adapters.gateways.base import UNREACHABLE, Answer, ErrorClass, Gateway, Outgoing, Suspect
 from data import consent_ledger, ledger, pace, runs
 from data.database import now, writing
 from data.ledger import Claimed, Settled
-from data.rules import base_windows
 from data.senders import this_sender
 from data.settings import settings
 from data.tables import CampaignRun
-from tasks.windows import open_span
+from tasks.consent import hours
 
 WINDOW_MESSAGES = 500
 WINDOW_SECONDS = 1.0
@@ -31,9 +30,6 @@ CONTENT_STOP = 20
 """So many refusals of the text or sender, with nothing accepted, stop the run: all would fail."""
 
 _NOT_STARTED = "not_started"
-UNREACHABLE = "unreachable"
-"""Error code of a refusal because no connection came about (see adapters.gateways.http)."""
-
 MakeGateway = Callable[[], Gateway]
 
 
@@ -232,13 +228,13 @@ def put_aside(run: CampaignRun, batch: int | None = None) -> None:
     ended = ledger.put_aside(run, batch)
     if not ended:
         return
-    rule, windows = base_windows(run.purpose)
+    # A window takes a second to leave: what closes within it is closed.
     at = now() + timedelta(seconds=WINDOW_SECONDS)
-    spans = {zones: open_span(zones, at, windows) for zones in ended}
     openings = {
-        zones: (span.opens_at, span.closes_at) if span else None for zones, span in spans.items()
+        (country, zones): hours(country, zones, purpose=run.purpose, at=at, not_after=run.not_after)
+        for country, zones in ended
     }
-    ledger.defer(run, openings, rule)
+    ledger.defer(run, openings)
 
 
 def gateway_opt_outs(numbers: Sequence[str], gateway: str) -> pd.DataFrame:

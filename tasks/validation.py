@@ -132,17 +132,22 @@ class Validator:
 
     def _run(self, looked_at: pd.DataFrame, frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
         """Run the suite and return each expectation's result by its reason."""
-        with self._lock:  # the batch definition holds one frame at a time
-            batch = self._batches.get_batch({"dataframe": looked_at})
-            report = batch.validate(
-                self._checks,
-                result_format=_RESULT_FORMAT,
-                expectation_parameters={
-                    "countries": self._known_among(frame, "country"),
-                    "timezones": self._known_among(frame, "timezone"),
-                    "now": pd.Timestamp.now("UTC"),
-                },
-            )
+        from great_expectations.exceptions.exceptions import SuiteParameterError
+
+        parameters = {
+            "countries": self._known_among(frame, "country"),
+            "timezones": self._known_among(frame, "timezone"),
+            "now": pd.Timestamp.now("UTC"),
+        }
+        try:
+            with self._lock:  # the batch definition holds one frame at a time
+                report = self._batches.get_batch({"dataframe": looked_at}).validate(
+                    self._checks, result_format=_RESULT_FORMAT, expectation_parameters=parameters
+                )
+        except SuiteParameterError as error:
+            raise ValidationSetupError(
+                f"{self._suite}: {error}: there are {', '.join(parameters)}"
+            ) from error
         found = {each.expectation_config.meta["reason"]: each.result for each in report.results}
         for reason, result in found.items():
             # Its exception is not told: the text may hold a value of the audience.
@@ -375,7 +380,7 @@ def render_report(totals: Totals, run: Mapping[str, str]) -> str:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined
     )
-    # Reasons of the source's reader have no rule; they appear in the second table only.
+    # Reasons of other steps (ragged_row, invalid_number) have no rule, and no words here.
     return environment.get_template("validation.html").render(
         run=run,
         totals=totals,

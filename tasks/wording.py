@@ -1,4 +1,4 @@
-"""Outcomes and reason codes in words, and sample texts without what they say of a person.
+"""Outcomes, reason codes and shares in words, and sample texts without what they say of a person.
 
 Here: what a code means to a marketer. Not here: laying it out (reporting), colours (plots), and
 the rules behind some of the reasons, which say themselves what they do (data/rules).
@@ -78,6 +78,11 @@ _REASONS = {
 }
 
 
+def name(outcome: str) -> str:
+    """Return an outcome as people read it: `in doubt`."""
+    return outcome.replace("_", " ")
+
+
 def reason(code: str) -> str:
     """Return a reason code in words; one that nobody put into words comes back as it is.
 
@@ -91,6 +96,16 @@ def reason(code: str) -> str:
     if code.startswith("gateway_"):
         return f"The gateway's error {code.removeprefix('gateway_')}"
     return code
+
+
+def share(part: int, whole: int) -> str:
+    """Return a share in percent; some of it is never 0 %, and not all of it never 100 %."""
+    percent = 100 * part / whole if whole else 0.0
+    if 0 < percent < 0.05:
+        return "< 0.1 %"
+    if part < whole and percent >= 99.95:
+        return "> 99.9 %"
+    return f"{percent:.1f} %"
 
 
 @cache

@@ -35,6 +35,10 @@ class ErrorClass(StrEnum):
     """The account cannot send; the run stops."""
 
 
+UNREACHABLE = "unreachable"
+"""Error code of a refusal because no connection came about: nothing was sent."""
+
+
 class Status(StrEnum):
     """Delivery status, the common set. Order and finality: `data.deliveries.RANK`."""
 

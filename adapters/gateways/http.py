@@ -21,7 +21,15 @@ import httpx
 import orjson
 from httpx_aiohttp import AiohttpTransport
 
-from adapters.gateways.base import Answer, ErrorClass, GatewayError, Outgoing, Route, Timeouts
+from adapters.gateways.base import (
+    UNREACHABLE,
+    Answer,
+    ErrorClass,
+    GatewayError,
+    Outgoing,
+    Route,
+    Timeouts,
+)
 from adapters.gateways.values import mail_date
 from data.privacy import mask_text
 
@@ -245,7 +253,11 @@ async def submit_each(
             reply = await send(message)
         except NotSentError as error:
             return Answer(
-                message.id, "refused", error_class=ErrorClass.RETRY, error_text=str(error)
+                message.id,
+                "refused",
+                error_class=ErrorClass.RETRY,
+                error_code=UNREACHABLE,
+                error_text=str(error),
             )
         except NoAnswerError as error:
             return Answer(message.id, "unknown", error_text=str(error))

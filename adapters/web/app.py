@@ -31,15 +31,17 @@ def create_app(
     gateways: Callable[[str], Gateway | None],
     *,
     public_url: str,
+    look_up: Callable[[str], Gateway | None] | None = None,
     on_inbound: OnInbound | None = None,
 ) -> FastAPI:
     """Make the receiver.
 
-    `gateways` returns a gateway by its name at once, from memory; None: there is none. Callbacks
-    are verified against `public_url`, the address under which gateways call this server.
+    `gateways` returns a gateway by its name at once, from memory; None: there is none, unless
+    `look_up`, which may ask elsewhere, has learnt of it since. Callbacks are verified against
+    `public_url`, the address under which gateways call this server.
     """
     inbox = Inbox(on_inbound)
-    receiver = Receiver(gateways, public_url.rstrip("/"), inbox)
+    receiver = Receiver(gateways, public_url.rstrip("/"), inbox, look_up)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -147,6 +148,8 @@ class Receiver:
     gateways: Callable[[str], Gateway | None]
     public_url: str
     inbox: Inbox
+    look_up: Callable[[str], Gateway | None] | None = None
+    """Asked in a thread about a name that `gateways` does not know; it may take its time."""
 
     async def reports(self, request: Request) -> Response:
         """Delivery reports: 204 once they are stored."""
@@ -161,6 +164,8 @@ class Receiver:
         name = request.path_params["name"]
         try:
             gateway = self.gateways(name)
+            if gateway is None and self.look_up is not None:
+                gateway = await run_in_threadpool(self.look_up, name)
         except SmsError as error:
             log.error("receiver: gateway %s cannot be used: %s", name, error)
             return _later(f"gateway {name} cannot be used at present")
@@ -170,10 +175,10 @@ class Receiver:
         if body is None:
             return _refuse(413, f"more than {MAX_BODY} bytes", close=True)
         callback = self._callback(request, body)
+        if not _verified(gateway, callback):
+            log.warning("receiver: gateway %s: a callback without a valid signature", name)
+            return _refuse(403, "the signature is missing or wrong")
         try:
-            if not gateway.verify(callback):
-                log.warning("receiver: gateway %s: a callback without a valid signature", name)
-                return _refuse(403, "the signature is missing or wrong")
             reports, inbound = gateway.parse(callback)
         except _UNREADABLE as error:
             log.warning("receiver: gateway %s: unreadable (%s)", name, type(error).__name__)
@@ -195,6 +200,14 @@ class Receiver:
             },
             body=body,
         )
+
+
+def _verified(gateway: Gateway, callback: Callback) -> bool:
+    """Whether it is signed; what cannot even be looked at is not."""
+    try:
+        return gateway.verify(callback)
+    except _UNREADABLE:
+        return False
 
 
 async def _read(request: Request) -> bytes | None:

@@ -101,12 +101,28 @@ def import_consent(
     ] = "",
 ) -> None:
     """Append opt-ins and opt-outs to the consent ledger."""
+    import pandas as pd
+
+    from adapters.sources import CsvAudience, ParquetAudience, open_source
     from tasks import consent
 
     migrate()
-    imported = consent.import_file(file, default_country=default_country)
-    for line in imported.lines():
-        print(line)
+    kind = ParquetAudience if file.suffix.lower() == ".parquet" else CsvAudience
+    source = open_source(kind(path=str(file)), folders=[file.resolve().parent])
+    partitions = list(source.partitions())
+    unread = pd.concat([partition.rejects for partition in partitions])
+    imported = consent.import_consent(
+        (partition.frame for partition in partitions),
+        default_country=default_country,
+        name=file.name,
+    )
+    rejects = pd.concat([unread, imported.rejects]).fillna("")
+    print(
+        f"{imported.read + len(unread):,} records read, {imported.recorded:,} recorded,"
+        f" {len(rejects):,} rejected"
+    )
+    for row, column, reason in rejects.itertuples(index=False):
+        print(f"row {row}: {column or 'the whole record'}: {reason}")
 
 
 def explain_consent(
@@ -119,11 +135,15 @@ def explain_consent(
     from tasks import consent
 
     lines = sys.stdin.buffer if str(file) == "-" else file.open("rb")
+    failed = False
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            case = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
-            raise SmsError(f"{file}, line {number}: not JSON: {error}") from None
-        print(orjson.dumps(consent.explain(case)).decode())
+            print(orjson.dumps(consent.explain(orjson.loads(line))).decode())
+        except (orjson.JSONDecodeError, SmsError) as error:
+            # The other cases still want their verdicts; each output line answers one input line.
+            print(orjson.dumps({"error": f"line {number}: {error}"}).decode())
+            failed = True
+    if failed:
+        raise SmsError(f"{file}: some cases could not be judged; their lines say why")

@@ -298,7 +298,7 @@ def test_an_opt_out_is_never_lost_over_a_date_or_scope(row: dict[str, str]) -> N
     assert rejects.empty
     assert told["occurred_at"].isna().all()
     assert told["scope"].tolist() == ["*"]
-    assert list(row.values())[0] in json.loads(told["evidence"].iloc[0]).values()
+    assert next(iter(row.values())) in json.loads(told["evidence"].iloc[0]).values()
 
 
 def test_a_file_without_a_type_column_is_refused() -> None:

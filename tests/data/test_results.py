@@ -12,6 +12,7 @@ from sqlalchemy import insert, select, update
 
 from data import results
 from data.database import reading, writing
+from data.deliveries import FINAL
 from data.tables import CampaignRun, Exclusion, Message, Result
 
 AT = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
@@ -98,7 +99,7 @@ def rebuilt() -> list[Any]:
 
 
 def final(status: str, **values: Any) -> dict[str, Any]:
-    return {"state": "accepted", "status": status, "status_rank": 5, "final_at": AT} | values
+    return {"state": "accepted", "status": status, "status_rank": FINAL, "final_at": AT} | values
 
 
 @pytest.mark.parametrize(
@@ -154,7 +155,7 @@ def test_rebuilding_follows_the_messages(database: str) -> None:
     store([message(1)])
     rebuilt()
     with writing() as connection:
-        connection.execute(update(Message).values(status="delivered", status_rank=5))
+        connection.execute(update(Message).values(status="delivered", status_rank=FINAL))
     assert [row.outcome for row in rebuilt()] == ["delivered"]
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from data.rules import RULES, STEPS, Rules, RulesError, base_windows, parse_windows
+from data.rules import RULES, STEPS, Rules, RulesError, parse_windows
 
 BASE = Path(__file__).parents[2] / "data" / "rules" / "base.yaml"
 ROW = """
@@ -51,11 +51,6 @@ def test_a_country_s_rows_take_the_place_of_the_general_ones(tmp_path: Path) -> 
     assert [row.id for row in rules.applying("sending_window", "DE", "marketing")] == [
         "sending_window"
     ]
-
-
-def test_the_base_windows_are_always_open_where_a_purpose_has_none() -> None:
-    assert base_windows("marketing") == ("sending_window", (((540, 1200),),) * 7)
-    assert base_windows("otp") == ("", (((0, 1440),),) * 7)
 
 
 def test_windows_are_minutes_by_weekday_and_may_cross_midnight(tmp_path: Path) -> None:

@@ -267,7 +267,7 @@ def test_a_broken_suite_is_told_in_one_line(
                 "type": "expect_column_values_to_be_in_set",
                 "kwargs": {"column": "phone", "value_set": {"$PARAMETER": "planets"}},
             },
-            "missing_phone could not be run on this audience",
+            "PARAMETER planets: there are countries, timezones, now",
         ),
     ],
 )
@@ -340,7 +340,7 @@ def test_the_report_shows_every_rule_and_every_reason(validator: Validator) -> N
     assert "Spring &lt;sale&gt;" in page
     for expectation in json.loads(SUITE.read_text(encoding="utf-8"))["expectations"]:
         assert expectation["meta"]["words"] in page
-    assert "ragged_row" in page
+    assert "Ragged row<code>ragged_row</code>" in page
 
 
 def test_the_report_needs_no_network_and_no_script(validator: Validator) -> None:

@@ -1,7 +1,7 @@
 """Hours in time zones, against a clock that is simply looked at minute by minute."""
 
 import zoneinfo
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import example, given, settings
@@ -74,9 +74,9 @@ def test_the_span_is_the_first_common_opening_and_all_of_it(
 
 
 @pytest.mark.parametrize("zone", ZONES)
-def test_at_no_hour_of_two_years_is_it_open_outside_the_local_window(zone: str) -> None:
+def test_at_no_hour_of_a_year_is_it_open_outside_the_local_window(zone: str) -> None:
     clock = CLOCKS[zone]
-    for hour in range(0, 2 * 365 * 24):
+    for hour in range(0, 365 * 24):
         at = z("2026-01-01T00:20") + timedelta(hours=hour)
         span = open_span(zone, at, DAY)
         assert span is not None

@@ -182,6 +182,13 @@ def upgrade() -> None:
             "ix_message_gateway_id", ["gateway", "gateway_message_id"], unique=False
         )
         batch_op.create_index("ix_message_number", ["number_key"], unique=False)
+        batch_op.create_index(
+            "ix_message_waiting",
+            ["submitted_at"],
+            unique=False,
+            sqlite_where=sa.text("state = 'accepted' AND status_rank < 5"),
+            postgresql_where=sa.text("state = 'accepted' AND status_rank < 5"),
+        )
         batch_op.create_index("uq_message_request", ["run_id", "kind", "request_key"], unique=True)
 
     op.create_table(

@@ -37,7 +37,7 @@ def test_serving_ends_at_a_signal(
     port = free_port()
     with subprocess.Popen(
         [sys.executable, "-c", PROGRAM, str(port)],
-        env=os.environ | {"SMS_HOME": str(home), "PYTHONPATH": os.getcwd()},
+        env=os.environ | {"SMS_HOME": str(home), "PYTHONPATH": str(Path.cwd())},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

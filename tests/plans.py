@@ -1,0 +1,106 @@
+"""Runs and messages written straight into the ledger, for tests that begin after the planning."""
+
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+from sqlalchemy import select
+
+from data import plan, runs
+from data.database import reading, writing
+from data.identity import message_ids, number_keys
+from data.tables import CampaignRun, Exclusion, Message
+
+
+def open_run(key: str = "sale", *, state: str = runs.SENDING, **fields: Any) -> CampaignRun:
+    """A run of transactional messages by the gateway `sandbox`, moved to `state`."""
+    values = {
+        "key": key,
+        "name": key,
+        "purpose": "transactional",
+        "parameters": {},
+        "gateway": "sandbox",
+        "sender": "+15005550006",
+        "not_after": None,
+        "flow_run_id": None,
+        **fields,
+    }
+    run = runs.open_run(**values)
+    if state != runs.PREPARING:
+        runs.move(run.id, state)
+    return runs.get_run(run.id)
+
+
+def numbers(count: int, start: int = 0) -> list[str]:
+    """So many fictitious numbers that nothing is special about at the sandbox."""
+    return [f"+1202{2_000_000 + start + place:07d}" for place in range(count)]
+
+
+def add_messages(run: CampaignRun, recipients: list[str], **columns: Any) -> list[str]:
+    """Plan one queued message to each recipient; return their ids."""
+    ids = message_ids(run.id, "campaign", recipients)
+    frame = pd.DataFrame(
+        {
+            "id": ids,
+            "run_id": run.id,
+            "kind": "campaign",
+            "request_key": recipients,
+            "row": range(1, len(recipients) + 1),
+            "batch": 0,
+            "recipient": recipients,
+            "number_key": number_keys(recipients),
+            "country": "US",
+            "zones": "America/New_York",
+            "text": "Hello",
+            "encoding": "GSM-7",
+            "segments": 1,
+            "sender": run.sender,
+            "gateway": run.gateway,
+            "state": "queued",
+            "reason": "",
+            "rule": "",
+            "attempt": 0,
+            "status_rank": 0,
+            "conflict": False,
+        }
+    ).assign(**columns)
+    plan.add_to_plan(frame, pd.DataFrame(columns=list(Exclusion.model_fields)))
+    runs.store(run.id, records_read=len(recipients), planned=True)
+    return ids
+
+
+def messages(run: CampaignRun) -> dict[str, Message]:
+    """The messages of a run, by recipient."""
+    table = Message.__table__
+    with reading() as connection:
+        rows = connection.execute(select(table).where(table.c.run_id == run.id)).mappings()
+        return {row["recipient"]: Message(**row) for row in rows}
+
+
+def states(run: CampaignRun) -> list[str]:
+    """The states of a run's messages, by row."""
+    return [m.state for m in sorted(messages(run).values(), key=lambda m: m.row or 0)]
+
+
+def change(message_id: str, **columns: Any) -> None:
+    """Change columns of one message, as time or another process would have."""
+    table = Message.__table__
+    with writing() as connection:
+        connection.execute(table.update().where(table.c.id == message_id).values(**columns))
+
+
+def opt_out(recipient: str, at: datetime) -> None:
+    """Append an opt-out to the consent ledger."""
+    from data import consent_ledger
+
+    event = {
+        "type": "opt_out",
+        "recipient": recipient,
+        "scope": "*",
+        "basis": "",
+        "occurred_at": pd.Timestamp(at),
+        "source": "test",
+        "method": "reply",
+    }
+    with writing() as connection:
+        consent_ledger.append(connection, pd.DataFrame([event]))
