@@ -16,12 +16,10 @@ from data.database import insert_frame, writing
 from data.deliveries import FINAL
 from data.tables import CampaignRun
 from tasks import reporting
-from tasks.markdown import duration, escape, money
 from tasks.preparation import Planned
 from tasks.preview import preview_markdown, rejects_table
 from tasks.pricing import PriceTable
 from tasks.validation import Totals
-from tasks.wording import OUTCOMES, SampleText, reason, share
 
 MESSAGE = "Hi {{ first_name | default('there') }}, 20% off 🎉 until Sunday. Reply STOP"
 AT = datetime(2026, 11, 24, 8, tzinfo=UTC)
@@ -329,95 +327,16 @@ def test_the_validation_says_shares_words_and_where_the_page_lies() -> None:
     assert markdown.rstrip().endswith(f"{run.id}/validation.html")
 
 
-# ------------------------------------------------------------------ words
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [
-        ("Zerlina", "Z•••"),
-        ("there", "there"),
-        # A name that is a word of the message, even of its end.
-        ("Sunday", "S•••"),
-        ("Reply STOP", "R••• S•••"),
-        ("A", "•••"),
-        ("4711", "•••"),
-        ("+1 (202) 555-0101", "••• (•••) •••"),
-        ("Anna-Lena Q.", "A••• •••."),
-        ("陽菜", "陽•••"),
-        ("🌸", "•••"),
-    ],
-)
-def test_sample_texts_show_the_message_and_first_letters_only(value: str, shown: str) -> None:
-    text = "Hi {}, 20% off 🎉 until Sunday. Reply STOP"
-    assert SampleText(MESSAGE).mask(text.format(value)) == text.format(shown)
-
-
-@pytest.mark.parametrize(
-    ("source", "text", "shown"),
-    [
-        ("{{ a }}", "Zerlina Kunz", "Z••• K•••"),
-        ("Hi {{ a }}", "Some other text", "S••• o••• t•••"),
-        ("Hello all", "Hello all", "Hello all"),
-        ("“Hi” {{ a }}…", '"Hi" Zerlina...', '"Hi" Z•••...'),
-        ("{{ a }} {{ b }}!", "Zerlina Kunz!", "Z••• K•••!"),
-        ("Hi{% if plan == 'gold' %} Gold {{ a }}{% endif %}.", "Hi Gold Zerlina.", "Hi Gold Z•••."),
-        ("{{ a }}{# note #} end end", "end end end", "e••• end end"),
-    ],
-)
-def test_sample_texts_follow_any_message(source: str, text: str, shown: str) -> None:
-    assert SampleText(source).mask(text) == shown
-
-
-@pytest.mark.parametrize(
-    ("value", "escaped"),
-    [
-        ("a|b", r"a\|b"),
-        ("one\r\ntwo\nthree\u2028four", "one<br>two<br>three<br>four"),
-        ("*x* `y` [z](u) <b> ~~s~~ &amp; \\", r"\*x\* \`y\` \[z\](u) \<b\> \~\~s\~\~ \&amp; \\"),
-        ("snake_case and _emphasis_", r"snake_case and \_emphasis\_"),
-        (1234567, "1,234,567"),
-        (None, ""),
-    ],
-)
-def test_values_cannot_break_out_of_a_cell(value: object, escaped: str) -> None:
-    assert escape(value) == escaped
-
-
-@pytest.mark.parametrize(
-    ("code", "words"),
-    [
-        ("gateway_30003", "The gateway's error 30003"),
-        ("missing_value:first_name", "The message needs first_name, which this row lacks"),
-        ("opt_in_unclear", "The opt-in is neither a yes nor a no"),
-        ("something_new", "something_new"),
-    ],
-)
-def test_reason_codes_have_words(code: str, words: str) -> None:
-    assert reason(code) == words
-
-
-def test_every_outcome_has_words() -> None:
-    assert len(OUTCOMES) == 14
-
-
-@pytest.mark.parametrize(
-    ("part", "whole", "words"),
-    [
-        (0, 0, "0.0 %"),
-        (1, 10**7, "< 0.1 %"),
-        (10**7 - 1, 10**7, "> 99.9 %"),
-        (7, 7, "100.0 %"),
-    ],
-)
-def test_shares_never_round_something_to_nothing(part: int, whole: int, words: str) -> None:
-    assert share(part, whole) == words
-
-
-def test_times_and_amounts_read_well() -> None:
-    assert [duration(seconds) for seconds in (0.25, 59.99, 61, 7_500)] == [
-        *("0.2 s", "1 min 0 s", "1 min 1 s", "2 h 5 min")
-    ]
-    assert [money("USD", Decimal(each)) for each in ("1234.5", "0.0083", "0")] == [
-        *("USD 1,234.50", "USD 0.0083", "USD 0.00")
-    ]
+def test_artifact_keys_are_what_prefect_allows() -> None:
+    run = CampaignRun(
+        id="20261124_080000-AbC",
+        name="",
+        key="",
+        purpose="",
+        state="",
+        parameters={},
+        gateway="",
+        sender="",
+        created_at=AT,
+    )
+    assert reporting._key("report", run) == "report-20261124-080000-abc"
