@@ -9,7 +9,7 @@ from prefect.exceptions import ObjectNotFound
 
 from data import runs
 from data.migrate import migrate
-from tasks import control, steps
+from tasks import control, reporting, steps
 
 _OVER_WHILE_WAITING = {"CANCELLED", "CANCELLING", "FAILED", "CRASHED", "COMPLETED"}
 
@@ -19,7 +19,10 @@ def reconcile_deliveries() -> dict[str, Any]:
     """Match reports, poll for missing ones, expire, and rebuild the results that changed."""
     migrate()
     close_abandoned_runs()
-    return asdict(steps.reconcile())
+    done = steps.reconcile()
+    for run_id in done.changed:
+        reporting.show_campaign(runs.get_run(run_id))
+    return asdict(done)
 
 
 def close_abandoned_runs() -> None:

@@ -1,7 +1,6 @@
 """The chapters of a campaign that more than one flow tells: prepare, send, wait for reports."""
 
 import time
-from collections.abc import Callable
 
 from prefect import get_run_logger
 
@@ -47,7 +46,8 @@ def prepare(run: CampaignRun, state: str) -> None:
         raise
     finally:
         Workspace(run.id).forget_partitions()
-    reporting.show_preview(runs.get_run(run.id), pulled.notes, planned)
+    rate = steps.rate_of(run.gateway)
+    reporting.show_preview(runs.get_run(run.id), pulled.notes, planned, rate)
 
 
 def send(run_id: str) -> None:
@@ -70,7 +70,7 @@ def send(run_id: str) -> None:
         get_run_logger().info("the first deferred message may go at %s", f"{opening:%F %H:%M UTC}")
 
 
-def wait_for_reports(run_id: str, still_waiting: Callable[[], bool] | None = None) -> None:
+def wait_for_reports(run_id: str) -> None:
     """Reconcile until every accepted message has its final report, or `report_wait` is over."""
     ends = time.monotonic() + settings().report_wait
     while True:
@@ -90,7 +90,9 @@ def finish(run_id: str) -> dict[str, int]:
     with writing() as connection:
         results.rebuild(connection, run_id)
         account = results.check(connection, run_id)
-    reporting.show_campaign(runs.get_run(run_id))
+    run = runs.get_run(run_id)
+    reporting.show_campaign(run)
+    reporting.save_report(run)
     get_run_logger().info(
         "Accounted for %s of %s rows", f"{account.accounted:,}", f"{account.read:,}"
     )

@@ -170,7 +170,8 @@ def _countries() -> dict[str, str]:
 
 
 def _country(text: str) -> str:
-    return _countries().get(_key(text), text)
+    # "n/a" is no country, though its letters are Namibia's.
+    return text if "/" in text else _countries().get(_key(text), text)
 
 
 @cache

@@ -60,6 +60,8 @@ class Reconciled:
     expired: int = 0
     rebuilt: int = 0
     """Runs whose results were written anew."""
+    changed: list[str] = field(default_factory=list)
+    """Ids of the runs whose results are others now."""
     finished: list[str] = field(default_factory=list)
     """Ids of the runs that finished now."""
     problems: list[str] = field(default_factory=list)
@@ -84,6 +86,7 @@ def reconcile(
     if _poll(gateway_of, run_ids, at, done):
         changed |= _settle(at, done)
     changed |= _expire(run_ids, at, done)
+    done.changed = sorted(changed)
     for run in _campaigns(changed, run_ids):
         _close(run, at, done, rebuild=run_ids is not None)
     return done

@@ -32,8 +32,11 @@ def _watch(run_id: Callable[[], str | None], over: threading.Event) -> None:
         known = run_id()
     if known is None:
         return
-    shown = _bar if console.is_terminal and sys.stdin.isatty() else _lines
-    shown(console, known, over)
+    if console.is_terminal and sys.stdin.isatty():
+        _bar(console, known, over)
+    else:
+        # Scripts take what stands on stderr for the one line that says what went wrong.
+        _lines(Console(highlight=False), known, over)
 
 
 def _counts(run_id: str) -> tuple[str, int, int]:

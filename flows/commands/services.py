@@ -2,9 +2,13 @@
 
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
+from contextlib import ExitStack, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +20,11 @@ from flows import server
 from flows.children import Child, ChildError, answers
 
 WORK_POOL = "sms"
+_WORKER = ("prefect", "worker", "start", "--pool", WORK_POOL, "--name", "sms up")
+# Prefect's 10 seconds are long for somebody who has just pressed Submit.
+_WORKER_ENV = {"PREFECT_WORKER_QUERY_SECONDS": "2"}
+# A process that was stopped a moment ago may still be letting go of its port.
+_PORT_SECONDS = 3.0
 
 
 def register(app: typer.Typer) -> None:
@@ -57,48 +66,109 @@ def sandbox(
 
 def up() -> None:
     """Start everything: Prefect server and UI, worker, receiver, sandbox. Ctrl-C stops it all."""
-    migrate()
-    server.prepare()
-    stopping = threading.Event()
     for kind in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(kind, lambda *_: stopping.set())
+        signal.signal(kind, signal.default_int_handler)
+    with suppress(KeyboardInterrupt):
+        migrate()
+        server.prepare()
+        found = server.is_running()
+        _refuse_taken_ports(found)
+        with ExitStack() as stack:
+            try:
+                children = _start_all(stack, found)
+                print(_directions(), flush=True)
+                while True:
+                    time.sleep(1)
+                    for child in children:
+                        if not child.alive:
+                            raise ChildError(f"the {child.name} has ended; see {child.log}")
+            finally:
+                print("stopping …", flush=True)
+
+
+def _start_all(stack: ExitStack, server_runs: bool) -> list[Child]:
+    """Start what `up` runs, side by side where it can be. Closing the stack stops it all."""
     children: list[Child] = []
-    try:
-        if server.is_running():
-            print(f"using the Prefect server at {server.ui_url()}", flush=True)
-        else:
-            print("starting the Prefect server …", flush=True)
-            children.append(server.start())
-        children += [start_sandbox(), start_receiver()]
-        add_sandbox_gateway()
-        print("registering the deployments …", flush=True)
-        deploy()
-        children.append(_start_worker())
-        print(_directions(), flush=True)
-        while not stopping.wait(1):
-            for child in children:
-                if not child.alive:
-                    raise ChildError(f"the {child.name} has ended; see {child.log}")
-    finally:
-        if children:
-            print("stopping …", flush=True)
-        for child in reversed(children):
-            child.stop()
+
+    def keep(child: Child) -> Child:
+        stack.callback(child.stop)
+        children.append(child)
+        return child
+
+    # Seconds of import, while the server takes more than that to start.
+    threading.Thread(target=import_module, args=("adapters.blocks",), daemon=True).start()
+    sandbox = keep(_launch_sandbox())
+    if server_runs:
+        print(f"using the Prefect server at {server.ui_url()}", flush=True)
+    else:
+        print("starting the Prefect server …", flush=True)
+        keep(server.start())
+    print("registering the deployments …", flush=True)
+    add_sandbox_gateway()
+    receiver = keep(_launch_receiver())
+    deploy()
+    worker = [sys.executable, "-m", *_WORKER]
+    keep(Child("worker", worker, env=_WORKER_ENV, log=_log("worker")))
+    _await_sandbox(sandbox)
+    _await_receiver(receiver)
+    return children
+
+
+def _refuse_taken_ports(server_runs: bool) -> None:
+    """Raise `ChildError` where something else listens where a service is to."""
+    ports = {"SMS_SANDBOX_PORT": settings().sandbox_port}
+    ports["SMS_RECEIVER_PORT"] = settings().receiver_port
+    if not server_runs:
+        ports["SMS_PREFECT_PORT"] = settings().prefect_port
+    ends = time.monotonic() + _PORT_SECONDS
+    while taken := [name for name, port in ports.items() if _is_taken(port)]:
+        if time.monotonic() > ends:
+            listed = " and ".join(f"{ports[name]} ({name})" for name in taken)
+            raise ChildError(
+                f"something listens on port {listed} already: stop it (another `sms up`?),"
+                f" or set {' and '.join(taken)} to free ports"
+            )
+        time.sleep(0.2)
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as probe:
+        # As servers do: connections that were closed a moment ago keep nobody from listening.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False
 
 
 def start_receiver() -> Child:
     """Start the receiver as a child of this process and wait until it answers."""
+    return _await_receiver(_launch_receiver())
+
+
+def _launch_receiver() -> Child:
     command = [sys.executable, "-m", "flows", "web"]
-    child = Child("receiver", command, env={}, log=_log("receiver"))
+    return Child("receiver", command, env={}, log=_log("receiver"))
+
+
+def _await_receiver(child: Child) -> Child:
     child.wait_for(f"http://127.0.0.1:{settings().receiver_port}/health", 60)
     return child
 
 
 def start_sandbox() -> Child:
     """Start the sandbox gateway as a child of this process and wait until it answers."""
+    return _await_sandbox(_launch_sandbox())
+
+
+def _launch_sandbox() -> Child:
     command = [sys.executable, "-m", "flows", "sandbox"]
-    child = Child("sandbox", command, env={}, log=_log("sandbox"))
-    child.wait_for(f"{sandbox_url()}/_stats", 30)
+    return Child("sandbox", command, env={}, log=_log("sandbox"))
+
+
+def _await_sandbox(child: Child) -> Child:
+    child.wait_for(f"{sandbox_url()}/_stats", 60)
     return child
 
 
@@ -133,25 +203,35 @@ def add_sandbox_gateway() -> None:
 
 
 def deploy() -> None:
-    """Create the work pool and register every deployment of prefect.yaml."""
-    prefect = [sys.executable, "-m", "prefect", "--no-prompt"]
-    _run([*prefect, "work-pool", "create", WORK_POOL, "--type", "process", "--overwrite"])
-    _run([*prefect, "deploy", "--all", "--prefect-file", str(PROJECT / "prefect.yaml")])
+    """Create the work pool and register every deployment of prefect.yaml.
 
-
-def _run(command: list[str]) -> None:
-    done = subprocess.run(  # noqa: S603 - our own commands
-        command, cwd=PROJECT, capture_output=True, text=True, check=False
+    Their runs work in the current directory, so that `.env` and relative paths mean to them what
+    they mean to the command line here.
+    """
+    _create_work_pool()
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    done = subprocess.run(  # noqa: S603 - our own command
+        [*command, "--prefect-file", str(PROJECT / "prefect.yaml")],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         last = (done.stderr or done.stdout).strip().splitlines()[-1:]
-        raise ChildError(f"`prefect {' '.join(command[4:6])}` failed: {' '.join(last)}")
+        raise ChildError(f"`prefect deploy --all` failed: {' '.join(last)}")
 
 
-def _start_worker() -> Child:
-    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", WORK_POOL]
-    env = {"SMS_HOME": str(settings().home.resolve()), "SMS_DATABASE_URL": settings().database}
-    return Child("worker", command, env=env, log=_log("worker"))
+def _create_work_pool() -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.exceptions import ObjectAlreadyExists
+    from prefect.workers.process import ProcessWorker
+
+    template = ProcessWorker.get_default_base_job_template()
+    pool = WorkPoolCreate(name=WORK_POOL, type=ProcessWorker.type, base_job_template=template)
+    # One that is there may have been given limits in the UI: it stays as it is.
+    with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):
+        client.create_work_pool(pool)
 
 
 def _log(name: str) -> Path:
