@@ -67,6 +67,10 @@ def _sqlite(url: str) -> Engine:
         connection.isolation_level = None
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
+        # The default of 2 MB is written out and read back all the time where 100,000 rows meet
+        # five indexes: reconciling them takes twice as long. In KiB; only what is used is taken.
+        for pragma in ("cache_size=-65536", "temp_store=MEMORY"):
+            connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(made, "begin")
     def begin(connection: Connection) -> None:

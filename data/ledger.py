@@ -1,10 +1,11 @@
-"""The sending ledger: claim, record, recover. Every statement that a message's state hangs on.
+"""The sending ledger: claim, record, and what becomes of messages that miss their hours.
 
 The promise kept here: a message is committed as `sending` before its first byte leaves, and what
-got no clear answer is never claimable again. Matching of delivery reports is in `data.deliveries`.
+got no clear answer is never claimable again. Settling what is in doubt is in `data.doubts`,
+matching of delivery reports in `data.deliveries`.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,7 +16,6 @@ from sqlmodel import col
 from data import runs
 from data.consent_ledger import opt_out_stands
 from data.database import is_sqlite, now, reading, writing
-from data.senders import is_dead
 from data.tables import CampaignRun, Message
 
 QUEUED = "queued"
@@ -295,97 +295,6 @@ def _other_values(item: Settled, at: datetime) -> dict[str, Any]:
     }
 
 
-# --- recover ---------------------------------------------------------------------------------
-
-
-def strand(run_id: str) -> int:
-    """Put in doubt what is `sending` with nobody left to answer for it; return how many.
-
-    Nobody is left where the lease has run out, or where the sender is known to have died: what
-    it wrote to its sockets may still arrive, so neither says that the message was not sent.
-    """
-    at = now()
-    mine = [col(Message.run_id) == run_id, col(Message.state) == SENDING]
-    with reading() as connection:
-        owners = connection.execute(select(col(Message.owner)).where(*mine).distinct()).scalars()
-        dead = [owner for owner in owners if owner and is_dead(owner)]
-    with writing() as connection:
-        stranded = connection.execute(
-            update(Message)
-            .where(*mine, (col(Message.lease_until) <= at) | col(Message.owner).in_(dead))
-            .values(state=IN_DOUBT, reason="sender_died")
-        )
-        return stranded.rowcount
-
-
-def doubted(run_id: str) -> list[Message]:
-    """Return the messages of a run that are in doubt (at most the windows that were in flight)."""
-    table = Message.__table__  # type: ignore[attr-defined]
-    with reading() as connection:
-        rows = connection.execute(
-            select(table).where(table.c.run_id == run_id, table.c.state == IN_DOUBT)
-        ).mappings()
-        return [Message(**row) for row in rows]
-
-
-def known_ids(number_keys: Collection[str]) -> dict[str, frozenset[str]]:
-    """Return the ids at gateways that messages to these numbers have already, by number key.
-
-    One id belongs to one message: what a look-up finds must not be taken for another's.
-    """
-    with reading() as connection:
-        rows = connection.execute(
-            select(col(Message.number_key), col(Message.gateway_message_id)).where(
-                col(Message.number_key).in_(number_keys),
-                col(Message.gateway_message_id).is_not(None),
-            )
-        )
-        found: dict[str, set[str]] = {}
-        for key, gateway_id in rows:
-            found.setdefault(key, set()).add(str(gateway_id))
-    return {key: frozenset(ids) for key, ids in found.items()}
-
-
-def settle_doubt(accepted: Mapping[str, str | None], absent: Sequence[str]) -> None:
-    """Store what a look-up found: accepted (with the gateway's id), or proven never to be.
-
-    Only messages still in doubt change: a report may have settled them meanwhile.
-    """
-    doubt = [col(Message.id) == bindparam("of"), col(Message.state) == IN_DOUBT]
-    with writing() as connection:
-        if accepted:
-            connection.execute(
-                update(Message)
-                .where(*doubt)
-                .values(
-                    state=ACCEPTED,
-                    reason="",
-                    gateway_message_id=func.coalesce(
-                        col(Message.gateway_message_id), bindparam("gid")
-                    ),
-                    status=func.coalesce(col(Message.status), "accepted"),
-                    owner=None,
-                    lease_until=None,
-                ),
-                [{"of": key, "gid": value} for key, value in accepted.items()],
-            )
-        if absent:
-            connection.execute(
-                update(Message).where(*doubt).values(state=QUEUED, reason="", owner=None),
-                [{"of": key} for key in absent],
-            )
-
-
-def cancel_open(run_id: str) -> int:
-    """Mark what has not been claimed as cancelled; return how many."""
-    with writing() as connection:
-        return connection.execute(
-            update(Message)
-            .where(col(Message.run_id) == run_id, col(Message.state).in_((QUEUED, DEFERRED)))
-            .values(state="cancelled", reason="run_cancelled", final_at=now())
-        ).rowcount
-
-
 # --- look ------------------------------------------------------------------------------------
 
 
@@ -432,3 +341,13 @@ def next_opening(run_id: str) -> datetime | None:
             )
         ).scalar()
         return found
+
+
+def cancel_open(run_id: str) -> int:
+    """Mark what has not been claimed as cancelled; return how many."""
+    with writing() as connection:
+        return connection.execute(
+            update(Message)
+            .where(col(Message.run_id) == run_id, col(Message.state).in_((QUEUED, DEFERRED)))
+            .values(state="cancelled", reason="run_cancelled", final_at=now())
+        ).rowcount

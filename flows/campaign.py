@@ -46,7 +46,8 @@ class Campaign(BaseModel):
         " audience; without a default, people without a value get no message.",
         json_schema_extra={"format": "textarea"},
     )
-    gateway: SmsGateway = Field(description="The gateway that sends it.")
+    # Without a title the form shows the name of the block's class.
+    gateway: SmsGateway = Field(title="Gateway", description="The gateway that sends it.")
     sender: str = Field("", description="Number or name it comes from. Default: the gateway's own.")
     approval: bool = Field(
         True, description="Show the preview and wait for a person before anything is sent."

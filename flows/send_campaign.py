@@ -4,7 +4,7 @@ from typing import Any
 
 from prefect import flow, suspend_flow_run
 from prefect.input import RunInput
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
@@ -84,7 +84,7 @@ def ask(run_id: str) -> None:
 
 
 def _in_deployment() -> bool:
-    return flow_run.deployment_id is not None
+    return deployment.id is not None
 
 
 def _scheduled() -> bool:

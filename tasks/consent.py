@@ -1,13 +1,14 @@
 """Consent: who may be sent this purpose at this time, who later, who not, and by which rule.
 
-Here: the order of the checks, judged once for each distinct case in an audience, and the two
-commands around it (import, explain). Not here: the rules (data.rules), hours (tasks.windows), what
-the ledger says (data.consent_ledger), frequency and the re-check at the claim (data.ledger).
+Here: the order of the checks, judged once for each distinct case in an audience, and the
+import into the consent ledger. Not here: single cases (tasks.consent_cases), the rules
+(data.rules), hours (tasks.windows), what the ledger says (data.consent_ledger), the re-check at
+the claim (data.ledger).
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -15,11 +16,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from data import consent_ledger, ledger
-from data.consent_ledger import IMPORT, ConsentError
+from data.consent_ledger import ConsentError
 from data.database import writing
-from data.rules import PURPOSES, RULES, Rule, Windows, daily_window, parse_windows
+from data.rules import PURPOSES, RULES, Rule, Windows
 from tasks import phones
-from tasks.windows import intersection, open_span, tzdata_version, zones_known
+from tasks.windows import intersection, open_span, zones_known
 
 AUDIENCE_BASIS = "express"
 """The basis of consent that a row of the audience itself claims (opt_in is yes)."""
@@ -28,7 +29,7 @@ AUDIENCE_BASIS = "express"
 _Case = TypeVar("_Case")
 
 
-class _Person(NamedTuple):
+class Person(NamedTuple):
     """What decides whether a message may be sent at any hour."""
 
     region: str
@@ -40,7 +41,7 @@ class _Person(NamedTuple):
     """None: no opt-in anywhere."""
 
 
-class _Place(NamedTuple):
+class Place(NamedTuple):
     """What decides when it may be sent."""
 
     region: str
@@ -81,9 +82,9 @@ def evaluate(
     it), opens_at (UTC, of a deferred one), closes_at (UTC, where hours apply; not to be sent from
     then on without another look). Raises `ConsentError` for a purpose that does not exist.
     """
-    judge = _Judge(purpose, at, not_after, window)
-    people, person_at = _distinct(_Person, _personal_columns(frame, standing))
-    places, place_at = _distinct(_Place, [frame["region"].fillna(""), frame["zones"].fillna("")])
+    judge = Judge(purpose, at, not_after, window)
+    people, person_at = distinct(Person, personal_columns(frame, standing))
+    places, place_at = distinct(Place, [frame["region"].fillna(""), frame["zones"].fillna("")])
     blocks = [judge.whether(person) for person in people]
     passed = np.array([block is None for block in blocks], dtype=bool)[person_at]
     verdicts = [block or _SEND for block in blocks] + [judge.when(place) for place in places]
@@ -105,7 +106,7 @@ def _spread(values: list[str], which: npt.NDArray[np.int64]) -> Any:
 # ------------------------------------------------------------------ from rows to cases
 
 
-def _distinct(
+def distinct(
     kind: Callable[..., _Case], columns: list[pd.Series]
 ) -> tuple[list[_Case], npt.NDArray[np.int64]]:
     """The distinct rows of some columns, and for each row its place among them."""
@@ -127,7 +128,7 @@ def _fields(code: int, values: list[list[Any]]) -> list[Any]:
     return fields[::-1]
 
 
-def _personal_columns(frame: pd.DataFrame, standing: pd.DataFrame | None) -> list[pd.Series]:
+def personal_columns(frame: pd.DataFrame, standing: pd.DataFrame | None) -> list[pd.Series]:
     opted_out, basis = _ledger_columns(frame, standing)
     return [
         frame["region"].fillna(""),
@@ -154,7 +155,7 @@ def _ledger_columns(
 # ------------------------------------------------------------------ one case
 
 
-class _Judge:
+class Judge:
     """Applies the rules to single cases. The first rule that blocks decides; hours defer."""
 
     def __init__(
@@ -166,7 +167,7 @@ class _Judge:
         self.consulted: list[Rule] = []
         """Every rule that had a say so far, in order."""
 
-    def whether(self, person: _Person) -> _Verdict | None:
+    def whether(self, person: Person) -> _Verdict | None:
         """What blocks at any hour; None where nothing does."""
         region = person.region
         for rule in self._rules("number_validity", region):
@@ -186,7 +187,7 @@ class _Judge:
                 return _Verdict("block", "blocked", "no_consent", rule.id)
         return None
 
-    def when(self, place: _Place) -> _Verdict:
+    def when(self, place: Place) -> _Verdict:
         """Send now, send later, or not at all because there is no such time."""
         windows, rule, reason = self._windows(place)
         opens_at, closes_at = self.at, None
@@ -205,7 +206,7 @@ class _Judge:
             return _Verdict("send", closes_at=closes_at)
         return _Verdict("defer", "", reason, rule.id, opens_at, closes_at=closes_at)
 
-    def _windows(self, place: _Place) -> tuple[Windows | None, Rule | None, str]:
+    def _windows(self, place: Place) -> tuple[Windows | None, Rule | None, str]:
         """The hours that apply, and the rule and reason to name where they are closed."""
         windows, rule = None, None
         for rule in self._rules("sending_window", place.region):
@@ -237,7 +238,7 @@ def hours(
     country: str, zones: str, *, purpose: str, at: datetime, not_after: datetime | None
 ) -> ledger.Opening:
     """Ask again when somebody may be written to whose hours ended before their turn came."""
-    verdict = _Judge(purpose, at, not_after, None).when(_Place(country, zones))
+    verdict = Judge(purpose, at, not_after, None).when(Place(country, zones))
     return ledger.Opening(
         state={"send": ledger.QUEUED, "defer": ledger.DEFERRED}.get(
             verdict.verdict, verdict.outcome
@@ -294,109 +295,3 @@ def import_consent(frames: Iterable[pd.DataFrame], *, default_country: str, name
     columns = ["row", "column", "reason"]
     told = pd.concat(rejects) if rejects else pd.DataFrame(columns=pd.Index(columns))
     return Imported(read, recorded, told.sort_values("row", ignore_index=True))
-
-
-# ------------------------------------------------------------------ sms consent explain
-
-
-def explain(case: dict[str, Any]) -> dict[str, Any]:
-    """Judge one case that brings its own events; no database is asked.
-
-    In: id, phone, country (for numbers without a calling code), timezone or null, purpose,
-    instant (ISO 8601 with a zone), consent_events (type, scope, basis, occurred_at, source,
-    method, id), context (candidate_timezones, campaign_window as ["09:00", "20:00"],
-    campaign_windows_by_weekday; anything else is ignored). What is dated after the instant is not
-    known yet. An event without a method has its source as method.
-
-    Out: id, verdict, defer_until (ISO 8601 UTC or null), reason_code, rules (id, source of each
-    that was consulted, in order), consent_events (the ids that spoke of
-    the purpose, else their positions from 0), versions. Raises `ConsentError`, naming the field.
-    """
-    name = str(case.get("id", "case"))
-    context = case.get("context") or {}
-    purpose, at = _field(case, "purpose", name), _instant(case, "instant", name)
-    events = _events(case, at, name)
-    standing = consent_ledger.fold(events, purpose)
-    number = pd.Series([str(case.get("phone") or "")], dtype="str")
-    frame = phones.normalise(number, str(case.get("country") or ""))
-    zones = case.get("timezone") or ",".join(context.get("candidate_timezones") or [])
-    frame["zones"] = zones or phones.time_zones(frame["e164"])
-    frame = frame.assign(
-        number_key="", opt_in=pd.Series([np.nan], dtype="str"), opt_in_at=pd.Series([pd.NaT])
-    )
-    judge = _Judge(purpose, at, None, _campaign_window(context, name))
-    people, _ = _distinct(_Person, _personal_columns(frame, standing))
-    place = _Place(people[0].region, frame["zones"].iloc[0])
-    verdict = judge.whether(people[0]) or judge.when(place)
-    used = standing["event_ids"].str.cat(sep=",")
-    return {
-        "id": name,
-        "verdict": verdict.verdict,
-        "defer_until": _iso(verdict.opens_at),
-        "reason_code": verdict.reason,
-        "rules": [{"id": rule.id, "source": rule.source} for rule in judge.consulted],
-        "consent_events": used.split(",") if used else [],
-        "versions": {
-            "rules": RULES.version,
-            "tzdata": tzdata_version(),
-            "phonenumbers": phones.library_version(),
-        },
-    }
-
-
-def _events(case: dict[str, Any], at: datetime, name: str) -> pd.DataFrame:
-    rows = []
-    for place, event in enumerate(case.get("consent_events") or []):
-        where = f"{name}: consent_events[{place}]"
-        moment = _instant(event, "occurred_at", where) if event.get("occurred_at") else None
-        if moment is not None and moment > at:
-            continue
-        source = str(event.get("source") or "").lower()
-        method = IMPORT if IMPORT in source else str(event.get("method") or source).lower()
-        kind, scope = _field(event, "type", where), event.get("scope") or "*"
-        if scope == "all" or (kind == "opt_out" and scope not in PURPOSES):
-            scope = "*"
-        rows.append(
-            {
-                "id": str(event.get("id", place)),
-                "number_key": "",
-                "type": kind,
-                "scope": scope,
-                "basis": str(event.get("basis") or ""),
-                "occurred_at": moment,
-                "method": method,
-            }
-        )
-    columns = ["id", "number_key", "type", "scope", "basis", "occurred_at", "method"]
-    return pd.DataFrame(rows, columns=pd.Index(columns))
-
-
-def _field(given: dict[str, Any], field: str, where: str) -> str:
-    value = given.get(field)
-    if not isinstance(value, str) or not value:
-        raise ConsentError(f"{where}: {field} is missing; give it as text")
-    return value
-
-
-def _instant(given: dict[str, Any], field: str, where: str) -> datetime:
-    try:
-        instant = datetime.fromisoformat(_field(given, field, where))
-    except ValueError:
-        instant = None
-    if instant is None or instant.tzinfo is None:
-        raise ConsentError(f"{where}: {field} is no instant; write it as 2026-03-01T12:00:00Z")
-    return instant.astimezone(UTC)
-
-
-def _campaign_window(context: dict[str, Any], name: str) -> Windows | None:
-    daily, weekly = context.get("campaign_window"), context.get("campaign_windows_by_weekday")
-    try:
-        if weekly:
-            return parse_windows(weekly)
-        return daily_window(*daily) if daily else None
-    except (TypeError, ValueError) as error:
-        raise ConsentError(f"{name}: the campaign window cannot be read: {error}") from None
-
-
-def _iso(instant: datetime | None) -> str | None:
-    return None if instant is None else instant.isoformat().replace("+00:00", "Z")

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 import pandas as pd
 
 from adapters.gateways.base import UNREACHABLE, Answer, ErrorClass, Gateway, Outgoing, Suspect
-from data import consent_ledger, ledger, pace, runs
+from data import consent_ledger, doubts, ledger, pace, runs
 from data.database import now, writing
 from data.ledger import Claimed, Settled
 from data.senders import this_sender
@@ -257,11 +257,11 @@ def resolve_doubts(run_id: str, make_gateway: MakeGateway) -> Counter[str]:
 
     What it cannot say stays in doubt until a delivery report settles it. Nothing is sent.
     """
-    ledger.strand(run_id)
-    open_ones = ledger.doubted(run_id)
+    doubts.strand(run_id)
+    open_ones = doubts.doubted(run_id)
     if not open_ones:
         return Counter()
-    known = ledger.known_ids({message.number_key for message in open_ones})
+    known = doubts.known_ids({message.number_key for message in open_ones})
     suspects = [
         Suspect(
             id=message.id,
@@ -284,5 +284,5 @@ def resolve_doubts(run_id: str, make_gateway: MakeGateway) -> Counter[str]:
     found = asyncio.run(ask())
     accepted = {key: gid for key, (outcome, gid) in found.items() if outcome == "accepted"}
     absent = [key for key, (outcome, _) in found.items() if outcome == "absent"]
-    ledger.settle_doubt(accepted, absent)
+    doubts.settle(accepted, absent)
     return Counter(accepted=len(accepted), absent=len(absent), open=len(suspects) - len(found))

@@ -4,7 +4,7 @@ import getpass
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,10 +20,12 @@ from flows.commands import services
 from flows.commands.progress import shown_progress
 
 if TYPE_CHECKING:
+    from data.tables import CampaignRun
     from flows.campaign import Campaign
 
 WAITING_FOR_APPROVAL = 3
 SAMPLES = PROJECT / "data" / "samples"
+_SAMPLES_SHOWN = 3
 
 
 def register(app: typer.Typer) -> None:
@@ -162,18 +164,39 @@ def _conclude(run_id: str) -> None:
     run = runs.get_run(run_id)
     out = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
     if run.state == runs.WAITING:
-        out.print(reporting.preview_lines(run), markup=False)
+        _print_plan(out, run)
         out.print(f"\nsms resume {run.id} --approve   or   sms resume {run.id} --reject")
         print(f"run {run.id}")
         raise typer.Exit(WAITING_FOR_APPROVAL)
-    table = Table(box=None, pad_edge=False)
-    table.add_column("outcome")
-    table.add_column("reason")
-    table.add_column("rows", justify="right")
-    for outcome, reason, rows in reporting.outcome_table(run.id):
-        table.add_row(outcome, reason, f"{rows:,}")
-    out.print(table, markup=False)
+    _print_rows(out, reporting.outcome_table(run.id))
     with reading() as connection:
         account = results.check(connection, run.id)
     print(f"Accounted for {account.accounted:,} of {account.read:,} rows")
     print(f"run {run.id}")
+
+
+def _print_plan(out: Console, run: "CampaignRun") -> None:
+    """Print what a plan comes to and how its messages read; nothing in it is personal."""
+    from data import figures
+    from data.database import reading
+    from data.privacy import mask_column
+    from tasks import wording
+
+    with reading() as connection:
+        plan = figures.planned(connection, run.id)
+        samples = figures.sample_messages(connection, run.id, _SAMPLES_SHOWN)
+    outcomes = plan["outcome"].replace("queued", "to send")
+    _print_rows(out, zip(outcomes, plan["reason"].map(wording.reason), plan["rows"], strict=True))
+    texts = samples["text"].map(wording.SampleText(run.parameters["message"]).mask)
+    for row, to, text in zip(samples["row"], mask_column(samples["recipient"]), texts, strict=True):
+        out.print(f"row {row} to {to}: {text}", markup=False)
+
+
+def _print_rows(out: Console, rows: Iterable[tuple[str, str, int]]) -> None:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("outcome")
+    table.add_column("reason")
+    table.add_column("rows", justify="right")
+    for outcome, reason, count in rows:
+        table.add_row(outcome, reason, f"{count:,}")
+    out.print(table, markup=False)

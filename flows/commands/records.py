@@ -132,7 +132,7 @@ def explain_consent(
     import orjson
 
     from data.errors import SmsError
-    from tasks import consent
+    from tasks import consent_cases
 
     lines = sys.stdin.buffer if str(file) == "-" else file.open("rb")
     failed = False
@@ -140,7 +140,7 @@ def explain_consent(
         if not line.strip():
             continue
         try:
-            print(orjson.dumps(consent.explain(orjson.loads(line))).decode())
+            print(orjson.dumps(consent_cases.explain(orjson.loads(line))).decode())
         except (orjson.JSONDecodeError, SmsError) as error:
             # The other cases still want their verdicts; each output line answers one input line.
             print(orjson.dumps({"error": f"line {number}: {error}"}).decode())

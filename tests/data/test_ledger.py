@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from data import ledger, runs
+from data import doubts, ledger, runs
 from data.database import now, writing
 from data.ledger import Settled
 from data.senders import this_sender
@@ -121,7 +121,7 @@ def test_what_a_dead_sender_held_is_in_doubt_and_never_claimed_again(database: s
     plans.add_messages(run, plans.numbers(2))
     claim(run, dead, limit=1)
     claim(run, mine, limit=1)
-    assert ledger.strand(run.id) == 1
+    assert doubts.strand(run.id) == 1
     assert plans.states(run) == ["in_doubt", "sending"]
     assert claim(run) == []
 
@@ -130,9 +130,9 @@ def test_what_a_sender_elsewhere_holds_is_left_until_its_lease_ends(database: st
     run = plans.open_run()
     (message_id,) = plans.add_messages(run, plans.numbers(1))
     claim(run, "another-host/1|7|0.00")
-    assert ledger.strand(run.id) == 0
+    assert doubts.strand(run.id) == 0
     plans.change(message_id, lease_until=now() - timedelta(seconds=1))
-    assert ledger.strand(run.id) == 1
+    assert doubts.strand(run.id) == 1
     assert plans.states(run) == ["in_doubt"]
 
 
@@ -140,7 +140,7 @@ def test_a_look_up_settles_only_what_is_still_in_doubt(database: str) -> None:
     run = plans.open_run()
     first, second, third = plans.add_messages(run, plans.numbers(3), state="in_doubt")
     plans.change(third, state="accepted", status="delivered")
-    ledger.settle_doubt({first: "SM1", third: "SM3"}, absent=[second])
+    doubts.settle({first: "SM1", third: "SM3"}, absent=[second])
     assert plans.states(run) == ["accepted", "queued", "accepted"]
     assert plans.messages(run)[plans.numbers(3)[2]].status == "delivered"
 
@@ -149,7 +149,7 @@ def test_the_ids_of_other_messages_to_a_number_are_known(database: str) -> None:
     run = plans.open_run()
     plans.add_messages(run, plans.numbers(1), gateway_message_id="SM1", state="accepted")
     (message,) = plans.messages(run).values()
-    assert ledger.known_ids({message.number_key}) == {message.number_key: frozenset({"SM1"})}
+    assert doubts.known_ids({message.number_key}) == {message.number_key: frozenset({"SM1"})}
 
 
 def test_deferred_messages_are_queued_when_their_hours_open(database: str) -> None:

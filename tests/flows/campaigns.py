@@ -62,15 +62,15 @@ class Desk:
             rows.writerows([phone, *columns.values()] for phone in people)
         return self.folder / name
 
-    def campaign(self, audience: Path | dict[str, Any], **fields: Any) -> Path:
+    def campaign(self, source: Path | dict[str, Any], **fields: Any) -> Path:
         """Write a campaign file that sends at once; None leaves a field out."""
-        if isinstance(audience, Path):
-            audience = {"kind": audience.suffix.removeprefix("."), "path": str(audience)}
+        if isinstance(source, Path):
+            source = {"kind": source.suffix.removeprefix("."), "path": str(source)}
         described = {
             "name": "Test",
             "key": f"key-{next(_keys)}",
             "purpose": "transactional",
-            "audience": {"default_country": "US", **audience},
+            "audience": {"default_country": "US", **source},
             "message": "Your order is ready",
             "gateway": "sandbox",
             "approval": False,

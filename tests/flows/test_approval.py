@@ -89,9 +89,7 @@ def test_approve_on_the_command_line_does_not_wait(
     assert desk.messages(people) == [1, 1, 1]
 
 
-def test_a_waiting_campaign_can_be_cancelled(
-    desk: Desk, campaign: Path, people: list[str]
-) -> None:
+def test_a_waiting_campaign_can_be_cancelled(desk: Desk, campaign: Path, people: list[str]) -> None:
     run_id = desk.sms("send", campaign).run_id
     assert desk.sms("cancel", run_id).code == 0
     said = desk.sms("resume", run_id, "--approve")

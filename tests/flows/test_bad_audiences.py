@@ -30,7 +30,7 @@ def holding(content: bytes) -> Callable[[Path], None]:
         pytest.param(nothing, ["there is no such file"], id="no file"),
         pytest.param(Path.mkdir, ["folder"], id="a folder"),
         pytest.param(holding(b""), ["empty"], id="empty"),
-        pytest.param(holding(b"phone\n"), ["no records"], id="header alone"),
+        pytest.param(holding(b"phone\n"), ["header", "no rows"], id="header alone"),
         pytest.param(holding(b"\x7fELF\x02\x01\x01" + bytes(4000)), [], id="a program"),
         pytest.param(holding(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 9), [], id="a picture"),
         pytest.param(holding(b"name,city\nAnn,Bonn\n"), ["phone", "name", "city"], id="no phone"),
@@ -96,8 +96,7 @@ def test_a_query_that_fails_is_told_without_the_password(desk: Desk) -> None:
     said = desk.sms("send", campaign)
     assert said.code == 1
     assert said.err.count("\n") == 1
-    assert "broken" in said.err
-    assert "no such table" in said.err
+    assert "broken: the query failed" in said.err
     assert run_of(campaign).state == runs.FAILED
 
 

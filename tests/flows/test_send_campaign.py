@@ -90,7 +90,9 @@ def test_a_query_of_an_operator_is_sent(desk: Desk, contacts: list[str]) -> None
         shop.executemany("INSERT INTO people VALUES (?)", [(phone,) for phone in contacts])
     shop.close()
     query = "query=SELECT phone FROM people ORDER BY rowid"
-    added = desk.sms("source", "add", "shop", "sql", "--set", f"url=sqlite:///{path}", "--set", query)
+    added = desk.sms(
+        "source", "add", "shop", "sql", "--set", f"url=sqlite:///{path}", "--set", query
+    )
     assert (added.code, added.err) == (0, "")
     assert "shop\tsql" in desk.sms("source", "list").out
     campaign = desk.campaign({"kind": "sql", "connection": "shop"})

@@ -12,7 +12,8 @@ from data.consent_ledger import ConsentError
 from data.database import reading
 from data.rules import RULES, daily_window
 from data.tables import ConsentEvent
-from tasks.consent import evaluate, explain, import_consent
+from tasks.consent import evaluate, import_consent
+from tasks.consent_cases import explain
 
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
 GOOD = {
