@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+)
 
 from adapters.blocks import SmsGateway, load
 from adapters.sources import Audience
@@ -24,6 +33,56 @@ def _none_if_blank(value: object) -> object:
     return None if isinstance(value, str) and not value.strip() else value
 
 
+def _audience_form() -> dict[str, Any]:
+    """The fields of all kinds of audience in one list, which is what the form is made of.
+
+    Of a union the form makes tabs, and in Prefect 3.8 it stays on the first, whichever is chosen.
+    """
+    schema = TypeAdapter(Audience).json_schema()
+    models = schema["$defs"]
+    kinds = [models[kind["$ref"].rpartition("/")[2]]["properties"] for kind in schema["oneOf"]]
+    columns = models["ColumnMapping"]
+    texts = {name: field for kind in kinds for name, field in kind.items() if name != "columns"}
+    return {
+        "type": "object",
+        "properties": {
+            "kind": {
+                "title": "Kind",
+                "description": "A file, or a connection that an operator has set up.",
+                "type": "string",
+                "enum": [kind["kind"]["const"] for kind in kinds],
+                "default": "csv",
+            },
+            "path": _text(texts.pop("path"), "For csv and parquet: a file in an audience folder."),
+            "connection": _text(texts.pop("connection"), "For sql and http: the connection."),
+            "columns": {
+                "title": "Columns",
+                "description": columns["description"],
+                "type": "object",
+                "properties": {name: _text(field) for name, field in columns["properties"].items()},
+            },
+            **{name: _text(field) for name, field in texts.items() if name != "kind"},
+        },
+        "if": {"properties": {"kind": {"enum": ["sql", "http"]}}, "required": ["kind"]},
+        "then": {"properties": {"connection": {"minLength": 1}}, "required": ["connection"]},
+        "else": {"properties": {"path": {"minLength": 1}}, "required": ["path"]},
+    }
+
+
+def _text(field: dict[str, Any], description: str = "") -> dict[str, Any]:
+    """A field for text that may stay empty. Of text or nothing the form makes two buttons."""
+    return {
+        "title": field["title"],
+        "description": description or field["description"],
+        "type": "string",
+        "default": "",
+    }
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    del schema["default"]
+
+
 class Campaign(BaseModel):
     """One SMS campaign."""
 
@@ -39,7 +98,9 @@ class Campaign(BaseModel):
     purpose: Purpose = Field(
         "marketing", description="Decides which consent is needed and at which hours it may go out."
     )
-    audience: Audience = Field(description="Who gets it.")
+    audience: Annotated[Audience, WithJsonSchema(_audience_form())] = Field(
+        description="Who gets it."
+    )
     message: str = Field(
         min_length=1,
         description="The text. {{ first_name | default('there') }} puts in a column of the"
@@ -52,8 +113,14 @@ class Campaign(BaseModel):
     approval: bool = Field(
         True, description="Show the preview and wait for a person before anything is sent."
     )
-    not_after: Annotated[datetime | None, BeforeValidator(_none_if_blank)] = Field(
-        None, description="What has not been sent by then is not sent at all."
+    not_after: Annotated[
+        datetime | None,
+        BeforeValidator(_none_if_blank),
+        WithJsonSchema({"type": "string", "format": "date-time"}),
+    ] = Field(
+        None,
+        description="What has not been sent by then is not sent at all. Empty: no deadline.",
+        json_schema_extra=_without_default,
     )
     max_invalid_share: float = Field(
         0.5, ge=0, le=1, description="Stop when more than this share of the rows is invalid."

@@ -185,7 +185,8 @@ class Numbers:
         return self._next(country, example, FIXED_LINES[country])
 
     def _next(self, country: str, example: phonenumbers.PhoneNumber | None, prefixes: str) -> str:
-        assert example is not None, f"the library has no example for {country}"
+        if example is None:
+            raise ValueError(f"the library has no example for {country}")
         written = phonenumbers.format_number(example, PhoneNumberFormat.E164)
         # Where none are reserved, or no more: the library's example with its last digits changed.
         for key in filter(None, (prefixes, written[:-4])):
