@@ -156,7 +156,8 @@ class Campaign(BaseModel):
         """The key: as given, or from the name and the scheduled slot."""
         if self.key:
             return self.key
-        slug = re.sub(r"\W+", "-", self.name.casefold()).strip("-")
+        # A name without a letter or digit has no slug; an empty key would be everybody's.
+        slug = re.sub(r"\W+", "-", self.name.casefold()).strip("-") or self.name
         return slug if slot is None else f"{slug}@{slot:%Y-%m-%dT%H:%M:%SZ}"
 
     def stored(self) -> dict[str, Any]:
@@ -205,7 +206,7 @@ def read_file(path: Path) -> Campaign:
         raise CampaignError(f"{path}: there is no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise CampaignError(f"{path}: cannot be read: {error}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         what = getattr(error, "problem", None) or "not YAML"

@@ -29,37 +29,42 @@ class Gateways:
         return self._known.get(name)
 
     def look_up(self, name: str) -> Gateway | None:
-        """Return a gateway that may have been added since; Prefect is asked once a second."""
-        if time.monotonic() - self._looked_at > 1:
-            self._refresh()
+        """Return a gateway that may have been added since; Prefect is asked once a second.
+
+        Callers wait for a look that is under way: a gateway's first callbacks come many at a time.
+        """
+        with self._lock:
+            if name not in self._known and time.monotonic() - self._looked_at > 1:
+                self._refresh()
         return self._known.get(name)
 
     def _keep_fresh(self) -> None:
         while True:
             time.sleep(_REFRESH_SECONDS)
-            self._refresh()
+            with self._lock:
+                self._refresh()
 
     def _refresh(self) -> None:
-        with self._lock:
+        try:
+            found = blocks.documents(blocks.SmsGateway)
+        except Exception as error:  # noqa: BLE001 - whatever keeps Prefect from answering
+            _log.warning(
+                "gateways not refreshed, going on with %d known: %s",
+                len(self._known),
+                type(error).__name__,
+            )
+            return
+        finally:
             self._looked_at = time.monotonic()
-            try:
-                found = blocks.documents(blocks.SmsGateway)
-            except Exception as error:  # noqa: BLE001 - whatever keeps Prefect from answering
-                _log.warning(
-                    "gateways not refreshed, going on with %d known: %s",
-                    len(self._known),
-                    type(error).__name__,
-                )
-                return
-            self._known = {
-                name: make_gateway(
-                    name,
-                    block.settings,
-                    receiver_url=settings().receiver_url,
-                    timeouts=Timeouts(request=settings().request_timeout),
-                )
-                for name, block in found
-            }
+        self._known = {
+            name: make_gateway(
+                name,
+                block.settings,
+                receiver_url=settings().receiver_url,
+                timeouts=Timeouts(request=settings().request_timeout),
+            )
+            for name, block in found
+        }
 
 
 def serve(*, host: str, port: int) -> None:

@@ -3,12 +3,15 @@
 from typing import Any
 
 from prefect import flow
+from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from data import runs
 from data.migrate import migrate
 from data.settings import settings
 from flows import stages
+
+_GOES_ON = {*stages.UNPLANNED, runs.SENDING, runs.PAUSED, runs.RECONCILING}
 
 
 @flow(
@@ -20,8 +23,11 @@ def resume_campaign(run_id: str) -> dict[str, Any]:
     """Go on with a run from the stored plan. A plan that was never completed is made anew."""
     migrate()
     run = runs.find_run(run_id)
-    if run.state in (runs.PREPARING, runs.FAILED) and not run.planned:
-        runs.move(run.id, runs.PREPARING, note="", finished_at=None)
+    if run.state in _GOES_ON:
+        # Cancelling in Prefect's UI counts for the Prefect run that works on it now: the first
+        # one may have failed long ago.
+        runs.store(run.id, flow_run_id=flow_run.id)
+    if run.state in stages.UNPLANNED:
         asks = run.parameters.get("approval", True) and run.approved_at is None
         stages.prepare(run, runs.WAITING if asks else runs.SENDING)
     state = runs.get_run(run.id).state

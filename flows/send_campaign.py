@@ -8,7 +8,7 @@ from prefect.runtime import deployment, flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
-from data import runs
+from data import ledger, runs
 from data.migrate import migrate
 from data.settings import settings
 from data.tables import CampaignRun
@@ -22,7 +22,7 @@ APPROVAL_SECONDS = 24 * 3600
 class Approval(RunInput):
     """The answer to a preview."""
 
-    approve: bool = Field(False, description="Send it. Off: reject it, nothing is sent.")
+    approve: bool = Field(False, description="On: it is sent. Off: it is rejected, for good.")
     name: str = Field("", description="Who you are.")
     note: str = Field("", description="What the record should say.")
 
@@ -39,7 +39,7 @@ def send_campaign(campaign: Campaign) -> dict[str, Any]:
     """
     migrate()
     run = open_run(campaign)
-    if run.state == runs.PREPARING:
+    if run.state in stages.UNPLANNED:
         stages.prepare(run, runs.WAITING if campaign.approval else runs.SENDING)
     if runs.get_run(run.id).state == runs.WAITING:
         if not _in_deployment():
@@ -71,9 +71,12 @@ def ask(run_id: str) -> None:
     The process ends here and a new one enters the flow again from the top, where the plan in the
     ledger is found complete: what was previewed is what is sent.
     """
+    counts = ledger.state_counts(run_id)
+    now, later = counts.get(ledger.QUEUED, 0), counts.get(ledger.DEFERRED, 0)
     answer = suspend_flow_run(
         wait_for_input=Approval.with_initial_data(
-            description="The preview is among this run's artifacts. Approve it, or reject it."
+            description=f"**{now:,} messages go out now and {later:,} later.** The preview, among"
+            " this run's artifacts, shows to whom, how they read and what they cost."
         ),
         timeout=APPROVAL_SECONDS,
     )

@@ -10,11 +10,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 
 from data.settings import settings
-from flows.children import Child, answers
+from flows.children import Child, ChildError, answers
 
 _QUIET = {
     "DO_NOT_TRACK": "1",
@@ -40,7 +41,18 @@ _LAST_EVENTS_SECONDS = 1.5
 
 def api_url() -> str:
     """The address of the Prefect API: PREFECT_API_URL, or the local one of this installation."""
-    return os.environ.get("PREFECT_API_URL") or f"http://127.0.0.1:{settings().prefect_port}/api"
+    return os.environ.get("PREFECT_API_URL") or _local_url()
+
+
+def _local_url() -> str:
+    return f"http://127.0.0.1:{settings().prefect_port}/api"
+
+
+def _is_ours(url: str) -> bool:
+    """Whether a server that is started here would answer at an address."""
+    parts = urlsplit(url)
+    here = parts.hostname in ("127.0.0.1", "localhost")
+    return here and parts.port == settings().prefect_port
 
 
 def ui_url() -> str:
@@ -86,6 +98,11 @@ def is_running() -> bool:
 
 def start() -> Child:
     """Start a server on this installation's database; it ends with this process."""
+    if not _is_ours(api_url()):
+        raise ChildError(
+            f"no Prefect server answers at {api_url()}: start it, or unset PREFECT_API_URL to have"
+            " one started here"
+        )
     log = settings().home / "logs" / "prefect-server.log"
     command = [sys.executable, "-m", "prefect", "server", "start"]
     child = Child("Prefect server", command, env=server_env(), log=log)

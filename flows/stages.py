@@ -14,6 +14,9 @@ from flows.campaign import brief_of
 from tasks import reporting, sending, steps
 from tasks.validation import Totals, Validator, render_report
 
+UNPLANNED = (runs.PREPARING, runs.FAILED)
+"""States of a run without a complete plan, which may be prepared again: nothing was sent."""
+
 
 class RunStoppedError(SmsError):
     """The run stopped before its end; the ledger says why, and it can be resumed."""
@@ -22,6 +25,7 @@ class RunStoppedError(SmsError):
 def prepare(run: CampaignRun, state: str) -> None:
     """From the audience to a complete plan; then the run is in `state`. Nothing is sent."""
     brief = brief_of(run.id, run.parameters, run.sender)
+    runs.move(run.id, runs.PREPARING, note="", finished_at=None)
     try:
         steps.check_gateway(run.gateway, run.sender)
         plan.clear_plan(run.id)

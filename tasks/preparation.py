@@ -5,6 +5,7 @@ the one before it stored in the run's workspace. The rules of a step are in that
 Does not import Prefect; `flows` names the steps there.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,7 +24,7 @@ from tasks import audience, consent, phones, segments, windows
 from tasks.composition import Template
 from tasks.deduplication import deduplicate
 from tasks.pricing import PriceTable
-from tasks.validation import Totals, Validator, check_share
+from tasks.validation import SUITE, Totals, Validator, check_share
 
 Connections = Mapping[str, SqlConnection | HttpConnection]
 MOST_BATCHES = 1_000
@@ -75,6 +76,12 @@ def pull(brief: Brief, connections: Connections) -> Pulled:
         records += len(partition.frame) + len(partition.rejects)
     runs.store(brief.run_id, records_read=records, versions=versions())
     notes = [*source.warnings, *mapped.notes, *template.warnings]
+    if mapped.opt_in is None and brief.purpose == "marketing":
+        notes.append(
+            "opt_in: no column says who agreed, so only people in the consent ledger get it;"
+            " name it in columns if there is one"
+        )
+    runs.store(brief.run_id, counts={"notes": notes})
     return Pulled(records, source.columns, mapped, template, notes)
 
 
@@ -84,6 +91,7 @@ def versions() -> dict[str, str]:
         "phonenumbers": phones.library_version(),
         "tzdata": windows.tzdata_version(),
         "rules": RULES.version,
+        "expectations": hashlib.sha256(SUITE.read_bytes()).hexdigest(),
     }
 
 
@@ -98,6 +106,7 @@ def check(brief: Brief, pulled: Pulled, number: int, validator: Validator, total
     totals.add(validated.results)
     totals.add_unreadable(workspace.read("unread", number))
     good = validated.good
+    workspace.write("refusing", number, _refusing(people.drop(good.index)))
     numbers = phones.normalise(good["phone"], good["country"])
     zones = good["timezone"].fillna(phones.time_zones(numbers["e164"])).fillna("")
     checked = good.assign(
@@ -116,6 +125,13 @@ def check(brief: Brief, pulled: Pulled, number: int, validator: Validator, total
     workspace.write("rejected", number, rejects.assign(recipient=phone.loc[rejects.index]))
 
 
+def _refusing(rejected: pd.DataFrame) -> pd.DataFrame:
+    """The numbers of rejected records that say no: a spoilt record's refusal counts too."""
+    says_no = rejected[rejected["opt_in"] == "no"]
+    numbers = phones.normalise(says_no["phone"], says_no["country"])
+    return numbers.loc[numbers["valid"], ["e164"]]
+
+
 def check_total(brief: Brief, totals: Totals) -> None:
     """Raise `TooManyBadRows` where more of the audience is bad than the campaign allows."""
     check_share(totals, brief.max_invalid_share)
@@ -129,7 +145,10 @@ def deduplicate_partitions(brief: Brief) -> int:
     workspace = Workspace(brief.run_id)
     columns = ["e164", "opt_in", "opt_in_at"]
     parts = {n: workspace.read("checked", n, columns) for n in workspace.numbers("checked")}
-    found = deduplicate(pd.concat(parts.values()))
+    people = pd.concat(parts.values())
+    refusing = pd.concat(workspace.read("refusing", n) for n in parts)["e164"]
+    found = deduplicate(people)
+    found["opt_in"] = found["opt_in"].mask(people["e164"].isin(refusing), "no")
     for number, part in parts.items():
         workspace.write("deduplicated", number, found.loc[part.index])
     return int((found["first_row"] != found.index).sum())

@@ -149,13 +149,14 @@ def smart_replace(text: str) -> str:
 def smart_replace_column(texts: pd.Series) -> pd.Series:
     """`smart_replace` for a column; missing texts stay missing."""
     column = _arrow(texts)
-    replaced = column
+    # Few texts hold anything to replace, and there are many replacements.
+    odd = pc.fill_null(pc.match_substring_regex(column, _NOT_GSM7_RE2), False)
+    written = replaced = column.filter(odd)
     for characters, to in SMART_REPLACEMENTS.items():
         replaced = pc.replace_substring_regex(replaced, _characters(characters), to)
     helped = pc.invert(pc.match_substring_regex(replaced, _NOT_GSM7_RE2))
-    return pd.Series(pc.if_else(helped, replaced, column), dtype="str", name=texts.name).set_axis(
-        texts.index
-    )
+    chosen = pc.replace_with_mask(column, odd, pc.if_else(helped, replaced, written))
+    return pd.Series(chosen, dtype="str", name=texts.name).set_axis(texts.index)
 
 
 def describe_character(character: str) -> str:

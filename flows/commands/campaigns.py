@@ -2,7 +2,6 @@
 
 import getpass
 import os
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,6 +16,7 @@ from data.migrate import migrate
 from data.settings import PROJECT, settings
 from flows import server
 from flows.commands import services
+from flows.commands.console import output
 from flows.commands.progress import shown_progress
 
 if TYPE_CHECKING:
@@ -162,7 +162,9 @@ def _conclude(run_id: str) -> None:
     from tasks import reporting
 
     run = runs.get_run(run_id)
-    out = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+    out = output()
+    for note in run.counts.get("notes", ()):
+        print(f"note: {note}")
     if run.state == runs.WAITING:
         _print_plan(out, run)
         out.print(f"\nsms resume {run.id} --approve   or   sms resume {run.id} --reject")

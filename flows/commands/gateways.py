@@ -1,13 +1,16 @@
 """Commands on gateways and audience sources: the Prefect blocks that operators set up."""
 
 import asyncio
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import ValidationError
 
 from data.errors import SmsError
 from flows import server
+
+if TYPE_CHECKING:
+    from adapters.gateways.base import Gateway
 
 Name = Annotated[str, typer.Argument(help="Lower-case letters, digits and dashes.")]
 Fields = Annotated[
@@ -67,13 +70,19 @@ def check_gateway(
     """Verify credentials and sender without sending anything."""
     with server.running():
         from adapters.blocks import SmsGateway, load
-        from tasks.steps import problems_of
+        from tasks.steps import gateway_of
 
         wanted = sender or load(SmsGateway, name).settings.sender
-        problems = asyncio.run(problems_of(name, wanted))
+        # Made before the event loop starts: inside one, Prefect loads a block as a coroutine.
+        problems = asyncio.run(_problems(gateway_of(name), wanted))
     if problems:
         raise SmsError(f"gateway {name}: " + "; ".join(problems))
     print(f"gateway {name} is ready")
+
+
+async def _problems(gateway: "Gateway", sender: str) -> list[str]:
+    async with gateway:
+        return await gateway.check(sender)
 
 
 def add_source(

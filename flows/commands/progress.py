@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from flows.commands.console import output
+
 _PLAIN_SECONDS = 5.0
 
 
@@ -36,7 +38,7 @@ def _watch(run_id: Callable[[], str | None], over: threading.Event) -> None:
         _bar(console, known, over)
     else:
         # Scripts take what stands on stderr for the one line that says what went wrong.
-        _lines(Console(highlight=False), known, over)
+        _lines(output(), known, over)
 
 
 def _counts(run_id: str) -> tuple[str, int, int]:
@@ -79,7 +81,7 @@ def _lines(console: Console, run_id: str, over: threading.Event) -> None:
         passed = time.monotonic() - before_at
         if state != state_shown:
             console.print(f"{state.replace('_', ' ')} …")
-            state_shown = state
+            state_shown, before, before_at = state, done, time.monotonic()
         elif state == "sending" and passed >= _PLAIN_SECONDS and done > before:
             rate = (done - before) / passed
             left = (total - done) / rate

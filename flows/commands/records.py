@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from data.migrate import migrate
+from flows.commands.console import output
 
 RunId = Annotated[str, typer.Argument(help="A run's id or key; `sms runs` lists them.")]
 
@@ -49,7 +49,7 @@ def list_runs(
         read = "" if run.records_read is None else f"{run.records_read:,}"
         started = f"{run.created_at:%Y-%m-%d %H:%M}"
         table.add_row(run.id, run.key, run.purpose, run.state, read, started, run.note)
-    Console(soft_wrap=not sys.stdout.isatty()).print(table, markup=False)
+    output().print(table, markup=False)
 
 
 def export_results(

@@ -125,8 +125,8 @@ def _refuse_taken_ports(server_runs: bool) -> None:
         if time.monotonic() > ends:
             listed = " and ".join(f"{ports[name]} ({name})" for name in taken)
             raise ChildError(
-                f"something listens on port {listed} already: stop it (another `sms up`?),"
-                f" or set {' and '.join(taken)} to free ports"
+                f"port {listed} is taken: stop what uses it (another `sms up`?),"
+                f" or set {' and '.join(taken)} to something else"
             )
         time.sleep(0.2)
 

@@ -38,12 +38,15 @@ def main() -> None:
     chosen = parser.parse_args()
     if unknown := set(chosen.names) - set(ALL):
         parser.error(f"there is no {', '.join(sorted(unknown))}: choose from {', '.join(ALL)}")
-    console, reports = Console(), []
+    reports = []
     for name in chosen.names or ALL:
         sizes = dict(QUICK[name] if chosen.quick else {})
         if name == "send" and chosen.prefect:
             sizes["prefect_tasks"] = 500
         reports.append(ALL[name](**sizes))
+    console = Console()
+    # A pipe has no width; 80 characters would cut the table.
+    console.width = max(console.width, 110)
     console.print(table(reports))
     for report in reports:
         for note in report.notes:

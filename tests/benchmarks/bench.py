@@ -5,6 +5,7 @@ Not here: anything that is measured. A benchmark is a module with a `run` that r
 
 import os
 import platform
+import socket
 import tempfile
 import time
 from collections.abc import Iterator
@@ -107,6 +108,14 @@ def gateway(base_url: str = "http://127.0.0.1:9") -> Gateway:
     )
 
 
+def free_port() -> int:
+    """Name a port nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 def table(reports: list[Report]) -> Table:
     """Ours, and below it each alternative with how many times as fast ours is."""
     shown = Table(title=machine(), title_justify="left", title_style="")
@@ -130,10 +139,13 @@ def _cells(figure: Figure) -> tuple[str, str, str]:
 
 
 def machine() -> str:
-    """Say on what, and how busy it was: figures of a shared machine are worth their ratios."""
+    """Say on what, and how busy it was."""
+    cores, load = os.cpu_count() or 1, os.getloadavg()[0]
+    # The benchmark itself keeps the cores busy; what is above them waited for somebody else.
+    busy = " (others were at work: compare ratios and CPU, not rates)" if load > cores + 1 else ""
     return (
-        f"{os.cpu_count()} cores ({_processor()}), Python {platform.python_version()}, load"
-        f" {os.getloadavg()[0]:.1f}, a write to disk {_sync() * 1000:.1f} ms"
+        f"{cores} cores ({_processor()}), Python {platform.python_version()},"
+        f" load {load:.1f}{busy}, a write to disk {_sync() * 1000:.1f} ms"
     )
 
 

@@ -23,7 +23,16 @@ from adapters.gateways.base import Callback, Gateway
 from adapters.web import app as web
 from data.database import engine, reading
 from data.tables import DeliveryEvent
-from tests.benchmarks.bench import GATEWAY, RECEIVER_URL, Figure, Report, fresh_home, gateway, timed
+from tests.benchmarks.bench import (
+    GATEWAY,
+    RECEIVER_URL,
+    Figure,
+    Report,
+    free_port,
+    fresh_home,
+    gateway,
+    timed,
+)
 from tests.sandboxes import ROOT, SID, TOKEN
 
 CONNECTIONS = 100
@@ -95,9 +104,7 @@ async def _post_all(port: int, requests: Sequence[bytes]) -> None:
 @contextmanager
 def _serving() -> Iterator[tuple[int, int]]:
     """Yield the process number and port of the server."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "tests.benchmarks.receive", str(port)]
     with subprocess.Popen(command, cwd=ROOT) as process:
         try:

@@ -1,4 +1,4 @@
-"""Audiences and campaigns of one test, and commands given in this process or in one of their own."""
+"""Audiences and campaigns of one test, and commands given in this process or in a new one."""
 
 import csv
 import io
@@ -14,7 +14,8 @@ from unittest import mock
 
 import yaml
 
-from data import runs
+from data import results, runs
+from data.database import reading
 from data.tables import CampaignRun
 from flows import cli
 from tests.sandboxes import ROOT, Sandbox
@@ -106,9 +107,19 @@ class Desk:
         )
         return Said(done.returncode, done.stdout, done.stderr.decode())
 
+    def accepted(self) -> int:
+        """Return how many messages the sandbox has accepted in all."""
+        return int(self.sandbox.client.get("/_stats").json()["accepted"])
+
     def messages(self, people: list[str]) -> list[int]:
         """Return how many messages the sandbox has accepted for each of them."""
         return [len(self.sandbox.accepted(phone)) for phone in people]
+
+
+def outcomes(run_id: str) -> dict[str, int]:
+    """The outcomes of a run. Raises where they do not add up to the records that were read."""
+    with reading() as connection:
+        return results.check(connection, run_id).outcomes
 
 
 def run_of(campaign: Path) -> CampaignRun:

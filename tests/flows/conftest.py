@@ -95,7 +95,7 @@ class inside:  # noqa: N801 - reads as what it is: a context
         settings.cache_clear()
 
 
-def save_gateway(name: str, token: str = TOKEN) -> None:
+def save_gateway(name: str, *, token: str = TOKEN, rate: float = 1000) -> None:
     """Save a gateway block that leads to the sandbox."""
     from adapters.blocks import SmsGateway
     from adapters.gateways.twilio import TwilioSettings
@@ -105,6 +105,6 @@ def save_gateway(name: str, token: str = TOKEN) -> None:
         account_sid=SID,
         auth_token=SecretStr(token),
         sender="+15005550006",
-        rate=1000,
+        rate=rate,
     )
     SmsGateway(settings=here).save(name, overwrite=True)

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from data import results, runs
-from data.database import reading
-from tests.flows.campaigns import Desk, run_of
+from data import runs
+from tests.flows.campaigns import Desk, outcomes, run_of
 
 PHONES = ["+12025550101", "+12025550102"]
 
@@ -41,7 +40,7 @@ def holding(content: bytes) -> Callable[[Path], None]:
 def test_an_audience_that_cannot_be_read_sends_nothing(
     desk: Desk, make: Callable[[Path], None], words: list[str]
 ) -> None:
-    before = desk.sandbox.client.get("/_stats").json()["accepted"]
+    before = desk.accepted()
     make(desk.folder / "audience.csv")
     campaign = desk.campaign(desk.folder / "audience.csv")
     said = desk.sms("send", campaign)
@@ -49,7 +48,7 @@ def test_an_audience_that_cannot_be_read_sends_nothing(
     assert said.err.count("\n") == 1, said.err
     assert [word for word in ["audience.csv", *words] if word not in said.err] == [], said.err
     assert not any(phone in said.err for phone in PHONES)
-    assert desk.sandbox.client.get("/_stats").json()["accepted"] == before
+    assert desk.accepted() == before
     run = run_of(campaign)
     assert (run.state, f"sms: {run.note}\n") == (runs.FAILED, said.err)
 
@@ -79,8 +78,7 @@ def test_bad_rows_are_quarantined_and_the_others_are_sent(desk: Desk) -> None:
     said = desk.sms("send", desk.campaign(path))
     assert said.code == 0, said.err
     assert desk.messages(good) == [1] * 6
-    with reading() as connection:
-        assert results.check(connection, said.run_id).outcomes == {"delivered": 6, "invalid": 5}
+    assert outcomes(said.run_id) == {"delivered": 6, "invalid": 5}
     rejects = desk.sms("rejects", said.run_id).out.splitlines()[1:]
     assert [line.split(",")[2] for line in rejects] == [
         *("ragged_row", "nul_byte", "field_too_long", "blank_row", "ragged_row")

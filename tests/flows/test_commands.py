@@ -3,7 +3,7 @@
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from data import runs
 from data.database import engine
 from data.settings import settings
 from tests.flows.campaigns import Desk, run_of
-from tests.sandboxes import ROOT
+from tests.sandboxes import ROOT, SID, TOKEN
 
 WITHOUT_PREFECT = """
 import contextlib, sys, psutil
@@ -103,11 +103,69 @@ def test_a_failing_command_says_one_line_on_stderr_and_shows_no_traceback(desk: 
     assert "Traceback" not in said.out
 
 
+def test_gateways_are_added_listed_and_checked_without_showing_their_secret(desk: Desk) -> None:
+    url = f"http://127.0.0.1:{desk.sandbox.port}"
+    fields = [f"base_url={url}", f"account_sid={SID}", f"auth_token={TOKEN}"]
+    wrong = [f"base_url={url}", f"account_sid={SID}", "auth_token=a-wrong-one"]
+    for name, given in (("added", fields), ("added-wrong", wrong)):
+        sets = [part for field in given for part in ("--set", field)]
+        said = desk.sms("gateway", "add", name, "twilio", *sets)
+        assert (said.code, said.err) == (0, "")
+    listed = desk.sms("gateway", "list").out
+    assert f"added\ttwilio\t{url}" in listed
+    assert TOKEN not in listed
+    checked = desk.sms("gateway", "check", "added", "--sender", "+15005550006")
+    assert (checked.code, checked.out) == (0, "gateway added is ready\n")
+    refused = desk.sms("gateway", "check", "added-wrong", "--sender", "+15005550006")
+    assert (refused.code, refused.err.count("\n")) == (1, 1)
+    assert "auth_token" in refused.err
+    assert "a-wrong-one" not in refused.err
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        (["twillio"], ["twillio", "twilio"]),
+        (["twilio"], ["account_sid", "--set account_sid="]),
+        (["twilio", "--set", "colour=red"], ["colour", "account_sid"]),
+        (["twilio", "--set", "account_sid"], ["field=value"]),
+        (["twilio", "--set", "account_sid=AC1", "--set", "auth_token=hidden"], ["account_sid"]),
+    ],
+)
+def test_a_gateway_that_cannot_be_saved_names_the_field(
+    desk: Desk, fields: list[str], words: list[str]
+) -> None:
+    said = desk.sms("gateway", "add", "new", *fields)
+    assert (said.code, said.out, said.err.count("\n")) == (1, "", 1)
+    assert [word for word in words if word not in said.err] == []
+    assert "hidden" not in said.err
+    assert "new\t" not in desk.sms("gateway", "list").out
+
+
+def test_reconcile_says_what_it_did(desk: Desk) -> None:
+    said = desk.sms("reconcile")
+    assert (said.code, said.err) == (0, "")
+    names = [line.split()[0] for line in said.out.splitlines()]
+    assert names == ["matched", "waiting", "polled", "expired", "rebuilt"]
+
+
+def test_a_prefect_server_elsewhere_that_does_not_answer_is_told_at_once(
+    desk: Desk, free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"http://127.0.0.1:{free_port()}/api"
+    monkeypatch.setenv("PREFECT_API_URL", url)
+    said = desk.sms("gateway", "list")
+    assert (said.code, said.out, said.err.count("\n")) == (1, "", 1)
+    assert url in said.err
+    assert "PREFECT_API_URL" in said.err
+
+
 @pytest.fixture
 def own_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A database of this test alone; Prefect, sandbox and receiver stay."""
     path = tmp_path / "own.db"
     monkeypatch.setenv("SMS_DATABASE_URL", f"sqlite:///{path}")
+    monkeypatch.setenv("SMS_REPORT_WAIT", "0.1")  # the receiver stores reports in the other one
     settings.cache_clear()
     migrations.migrate()
     yield path
@@ -141,9 +199,7 @@ def test_a_file_that_is_no_database_is_told(desk: Desk, own_database: Path) -> N
     assert "is not a SQLite database" in said.err
 
 
-def test_a_database_that_cannot_be_written_sends_nothing(
-    desk: Desk, own_database: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_database_that_cannot_be_written_sends_nothing(desk: Desk, own_database: Path) -> None:
     people = desk.people(2)
     campaign = desk.campaign(desk.audience(people))
     # Rights on files do not bind root, who may run these tests.
@@ -158,9 +214,9 @@ def test_a_database_that_cannot_be_written_sends_nothing(
 def test_a_full_disk_sends_nothing_and_the_run_can_be_resumed(
     desk: Desk, own_database: Path
 ) -> None:
-    people = desk.people(600)
+    people = desk.people(100)
     campaign = desk.campaign(desk.audience(people))
-    pages = own_database.stat().st_size // 4096 + 10
+    pages = own_database.stat().st_size // 4096 + 3
     with event_on_connect(f"PRAGMA max_page_count = {pages}"):
         said = desk.sms("send", campaign)
     assert said.code == 1

@@ -15,12 +15,7 @@ from tests.sandboxes import TOKEN
 
 @pytest.fixture(autouse=True)
 def accepted_before(desk: Desk) -> int:
-    return accepted(desk)
-
-
-def accepted(desk: Desk) -> int:
-    """How many messages the gateway has accepted in all."""
-    return int(desk.sandbox.client.get("/_stats").json()["accepted"])
+    return desk.accepted()
 
 
 @pytest.fixture
@@ -33,7 +28,7 @@ def refuse(desk: Desk, accepted_before: int) -> Callable[..., Said]:
         assert said.err.startswith("sms: ")
         assert said.err.count("\n") == 1, said.err
         assert [word for word in words if word not in said.err] == [], said.err
-        assert accepted(desk) == accepted_before
+        assert desk.accepted() == accepted_before
         return said
 
     return check
@@ -89,6 +84,8 @@ def test_a_campaign_file_names_the_field_at_fault(
         pytest.param(b"name: [unclosed\nkey: x", ["line"], id="not YAML"),
         pytest.param(b"- a\n- list\n", ["campaign"], id="a list"),
         pytest.param(b"", ["campaign"], id="empty"),
+        pytest.param(b"[" * 5000, [], id="nested too deeply"),
+        pytest.param(b"name: !!int many\n", [], id="a number that is none"),
         pytest.param(b"\x89PNG\r\n\x1a\n\0\0\0\xff", ["read"], id="binary"),
         pytest.param(b"name: !!python/object/apply:os.system [ls]\n", ["line 1"], id="a program"),
         pytest.param(None, ["there is no such file"], id="no file"),
