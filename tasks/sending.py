@@ -22,6 +22,11 @@ from data.settings import settings
 from data.tables import CampaignRun
 from tasks.consent import hours
 
+try:
+    from uvloop import new_event_loop
+except ImportError:  # there is none for Windows
+    from asyncio import new_event_loop  # type: ignore[assignment]
+
 WINDOW_MESSAGES = 500
 WINDOW_SECONDS = 1.0
 GIVE_UP_SECONDS = 300.0
@@ -49,7 +54,8 @@ def send_batch(run_id: str, batch: int, make_gateway: MakeGateway, rate: float) 
     and sender. Returns when the batch is empty, or the run is no longer sending.
     """
     run = runs.get_run(run_id)
-    return asyncio.run(_Batch(run, batch, rate).send(make_gateway()))
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(_Batch(run, batch, rate).send(make_gateway()))
 
 
 class _Batch:
