@@ -14,6 +14,22 @@ from data.migrate import migrate
 from data.settings import settings
 
 _TEMPLATE = "migrated"
+# What takes longest begins first, and what shares servers stays in one process.
+_TOGETHER = ("ui", "flows", "chaos")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the tests for two processes."""
+    here = Path(__file__).parent
+
+    def folder(item: pytest.Item) -> str:
+        return item.path.relative_to(here).parts[0]
+
+    for item in items:
+        if folder(item) in _TOGETHER:
+            item.add_marker(pytest.mark.xdist_group(folder(item)))
+    places = {name: place for place, name in enumerate(_TOGETHER)}
+    items.sort(key=lambda item: places.get(folder(item), len(places)))
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Runs and messages written straight into the ledger, for tests that begin after the planning."""
 
+import itertools
 from datetime import datetime
 from typing import Any
 
@@ -31,9 +32,14 @@ def open_run(key: str = "sale", *, state: str = runs.SENDING, **fields: Any) -> 
     return runs.get_run(run.id)
 
 
-def numbers(count: int, start: int = 0) -> list[str]:
-    """So many fictitious numbers that nothing is special about at the sandbox."""
-    return [f"+1202{2_000_000 + start + place:07d}" for place in range(count)]
+_SPECIAL = ("1610", "1614", "3000", "3003", "3005", "3006", "3008")  # see adapters/sandbox
+
+
+def numbers(count: int) -> list[str]:
+    """So many numbers that nothing is special about at the sandbox."""
+    plain = (f"+1202{line:07d}" for line in itertools.count(2_000_000))
+    ordinary = (number for number in plain if not number.endswith(_SPECIAL))
+    return list(itertools.islice(ordinary, count))
 
 
 def add_messages(run: CampaignRun, recipients: list[str], **columns: Any) -> list[str]:

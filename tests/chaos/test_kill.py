@@ -67,7 +67,7 @@ def receiver(sqlite: str, free_port: Callable[[], int]) -> Iterator[str]:
 
 def planned() -> CampaignRun:
     run = plans.open_run()
-    ids = plans.add_messages(run, plans.numbers(MESSAGES, start=5_000))
+    ids = plans.add_messages(run, plans.numbers(MESSAGES))
     table = plans.Message.__table__
     with plans.writing() as connection:
         for batch in range(MESSAGES // BATCH):
