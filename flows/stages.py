@@ -4,7 +4,7 @@ import time
 
 from prefect import get_run_logger
 
-from data import ledger, plan, results, runs
+from data import doubts, ledger, plan, results, runs
 from data.database import now, reading, writing
 from data.errors import SmsError
 from data.settings import settings
@@ -46,7 +46,8 @@ def prepare(run: CampaignRun, state: str) -> None:
         plan.complete_plan(run.id, state)
     except SmsError as error:
         # Nothing was sent, and nothing will be: the plan is not complete.
-        runs.move(run.id, runs.FAILED, note=str(error))
+        if runs.get_run(run.id).state == runs.PREPARING:
+            runs.move(run.id, runs.FAILED, note=str(error))
         raise
     finally:
         Workspace(run.id).forget_partitions()
@@ -63,11 +64,18 @@ def send(run_id: str) -> None:
     steps.resolve_doubts(run.id, run.gateway)
     ledger.release(run)
     sending.put_aside(run)
-    while batches := ledger.open_batches(run.id):
-        steps.send_batches(run.id, run.gateway, batches)
+    while True:
+        if batches := ledger.open_batches(run.id):
+            steps.send_batches(run.id, run.gateway, batches)
         run = runs.get_run(run_id)
         if run.state != runs.SENDING:
             raise RunStoppedError(run.note or f"run {run.id} is {run.state}")
+        # Another sender of this run may hold messages still, and give some of them back.
+        doubts.strand(run.id)
+        counts = ledger.state_counts(run.id)
+        if not counts.get(ledger.QUEUED) and not counts.get(ledger.SENDING):
+            break
+        time.sleep(0.2)
     steps.resolve_doubts(run.id, run.gateway)
     runs.move(run.id, runs.RECONCILING)
     if opening := ledger.next_opening(run.id):

@@ -37,7 +37,10 @@ def register(app: typer.Typer) -> None:
 
 
 def demo() -> None:
-    """Run a whole campaign on sample contacts against the local sandbox gateway."""
+    """Run a whole campaign on sample contacts.
+
+    Everything is real but the gateway, which is the local sandbox: nothing leaves this machine.
+    """
     say = Console(soft_wrap=True, highlight=False)
     say.print("Starting Prefect, the sandbox gateway and the receiver …")
     with _everything(), ExitStack() as stack:
@@ -79,7 +82,10 @@ def resume(
     reject: Annotated[bool, typer.Option("--reject", help="End it; nothing is sent.")] = False,
     note: Annotated[str, typer.Option(help="What the record should say.")] = "",
 ) -> None:
-    """Go on with a run: after an interruption, a pause, or for the approval it waits for."""
+    """Go on with a run, or approve it.
+
+    After an interruption, a pause, a mended fault, or for the approval that it waits for.
+    """
     if approve and reject:
         raise typer.BadParameter("--approve and --reject exclude each other")
     from data import runs
@@ -105,7 +111,10 @@ def resume(
 
 
 def reconcile() -> None:
-    """Match reports, poll for missing ones, and rebuild the results, once."""
+    """Match delivery reports, once.
+
+    Polls for missing ones too, and rebuilds the results that changed.
+    """
     with server.running():
         migrate()
         from flows.reconcile_deliveries import reconcile_deliveries

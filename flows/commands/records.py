@@ -56,7 +56,10 @@ def export_results(
     run: RunId,
     format: Annotated[Format, typer.Option(help="csv, json or parquet.")] = Format.csv,
 ) -> None:
-    """Write the results table of a run to standard output: one row for each audience record."""
+    """Export the results of a run.
+
+    To standard output: one row for each audience record.
+    """
     from data import results, runs
 
     migrate()
@@ -64,7 +67,10 @@ def export_results(
 
 
 def export_rejects(run: RunId) -> None:
-    """Write the invalid records of a run to standard output as CSV: row, column, reason."""
+    """Export the invalid rows of a run.
+
+    To standard output as CSV: row, column, reason.
+    """
     from data import results, runs
 
     migrate()
@@ -72,7 +78,10 @@ def export_rejects(run: RunId) -> None:
 
 
 def pause(run: RunId) -> None:
-    """Stop sending after the window that is on its way; `sms resume` goes on."""
+    """Pause a run.
+
+    The window that is on its way still leaves; `sms resume` goes on.
+    """
     from data import runs
 
     migrate()

@@ -38,7 +38,10 @@ def web(
     port: Annotated[int, typer.Option(help="Default: SMS_RECEIVER_PORT.")] = 0,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
-    """Receive delivery reports: checked, stored, and only then acknowledged."""
+    """Receive delivery reports.
+
+    Each is verified, stored, and only then acknowledged.
+    """
     migrate()
     with server.running():
         from flows.receiver import serve
@@ -52,7 +55,10 @@ def sandbox(
         Path | None, typer.Option(help="File of accepted messages. Default: in SMS_HOME.")
     ] = None,
 ) -> None:
-    """Run a local gateway that speaks Twilio's wire format and sends signed reports."""
+    """Run the local sandbox gateway.
+
+    It speaks Twilio's wire format and sends signed delivery reports.
+    """
     from adapters.sandbox.app import describe, serve
 
     number = port or settings().sandbox_port
@@ -65,14 +71,17 @@ def sandbox(
 
 
 def up() -> None:
-    """Start everything: Prefect server and UI, worker, receiver, sandbox. Ctrl-C stops it all."""
+    """Start everything, with the UI.
+
+    Prefect's server and UI, a worker, the receiver and the sandbox. Ctrl-C stops all of it.
+    """
     for kind in (signal.SIGINT, signal.SIGTERM):
         signal.signal(kind, signal.default_int_handler)
     with suppress(KeyboardInterrupt):
-        migrate()
         server.prepare()
         found = server.is_running()
         _refuse_taken_ports(found)
+        migrate()
         with ExitStack() as stack:
             try:
                 children = _start_all(stack, found)
@@ -239,13 +248,19 @@ def _log(name: str) -> Path:
 
 
 def _directions() -> str:
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        deployment = client.read_deployment_by_name("send-campaign/send-campaign").id
+    ui = f"{server.ui_url()}/v2"
     width = min(shutil.get_terminal_size().columns, 78)
     return "\n".join(
         (
             "─" * width,
-            f"Start a campaign:  {server.ui_url()}/deployments → send-campaign → Run → Custom run",
-            f"Watch and read it: {server.ui_url()}/runs (a run's Artifacts tab has its report)",
-            f"Gateways:          {server.ui_url()}/blocks",
+            "Start a campaign:",
+            f"  {ui}/deployments/deployment/{deployment}/run",
+            f"Watch and read it:  {ui}/runs (a run's Artifacts tab has its report)",
+            f"Gateways:           {ui}/blocks",
             f"Receiver {settings().receiver_url}   Sandbox {sandbox_url()}   Ctrl-C stops all",
             "─" * width,
         )

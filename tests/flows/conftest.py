@@ -7,7 +7,7 @@ numbers of its own. Tests may import Prefect modules at their top.
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from unittest import mock
 
@@ -53,15 +53,30 @@ def installation(
     with ThreadPoolExecutor(1) as beside, inside(environment), ExitStack() as stack:
         starting = beside.submit(stack.enter_context, server.running())
         import great_expectations  # noqa: F401 - five seconds, while the server starts
-        from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
+        stack.enter_context(prefect_settings(environment))
         starting.result()
-        own = {PREFECT_API_URL: environment["PREFECT_API_URL"], PREFECT_HOME: home / "prefect"}
-        # Another test may have imported Prefect before, with the settings of its time.
-        with temporary_settings(own):
-            save_gateway("sandbox")
-            stack.callback(services.start_receiver().stop)
-            yield environment
+        save_gateway("sandbox")
+        stack.callback(services.start_receiver().stop)
+        yield environment
+
+
+@contextmanager
+def prefect_settings(environment: dict[str, str]) -> Iterator[None]:
+    """Prefect's settings for this process, which may have read others when it was imported."""
+    from prefect import context, settings
+
+    own = {
+        settings.PREFECT_API_URL: environment["PREFECT_API_URL"],
+        settings.PREFECT_HOME: environment["PREFECT_HOME"],
+        # Every flow run waits a second for its heart to stop.
+        settings.PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+    }
+    with settings.temporary_settings(own):
+        # Threads see the settings of the process alone.
+        mine = context.SettingsContext.get()
+        with mock.patch.object(context, "GLOBAL_SETTINGS_CONTEXT", mine):
+            yield
 
 
 @pytest.fixture(autouse=True)

@@ -52,7 +52,7 @@ class Installation:
         found = self.api("/flow_runs/filter", {"flow_runs": {"name": {"any_": [name]}}})
         return found[0] if found else {}
 
-    def wait_for(self, holds: Callable[[], Any], what: str, seconds: float = 60) -> Any:
+    def wait_for(self, holds: Callable[[], Any], what: str, seconds: float = 120) -> Any:
         ends = time.monotonic() + seconds
         while not (found := holds()):
             assert time.monotonic() < ends, f"not within {seconds} s: {what}"
