@@ -185,7 +185,20 @@ class _Stored(BaseModel):
 
 
 class _PlainYaml(yaml.SafeLoader):
-    """YAML without its traps: `NO` is Norway, `10:00` a time, and a number stays as written."""
+    """YAML without its traps: `NO` is Norway, `10:00` a time, and a number stays as written.
+
+    A field that stands there twice is refused: YAML itself would take the last one.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"the field {key.value} stands there twice", problem_mark=key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 _PlainYaml.yaml_implicit_resolvers = {

@@ -13,7 +13,7 @@ from typing import Any
 from prefect import get_run_logger, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.futures import PrefectFuture
+from prefect.futures import PrefectFuture, wait
 
 from adapters import blocks
 from adapters.gateways import make_gateway
@@ -163,19 +163,21 @@ def send_batches(run_id: str, gateway: str, batches: Iterable[int]) -> None:
     """
     progress = Progress(run_id)
     in_flight: list[PrefectFuture[dict[str, int]]] = []
-    done: list[PrefectFuture[dict[str, int]]] = []
-    for batch in batches:
-        while len(in_flight) >= settings().batches_in_flight:
+
+    def settle(most: int) -> None:
+        """Wait until at most so many batches are in flight; raise what one of them raised."""
+        nonlocal in_flight
+        while len(in_flight) > most:
             progress.update()
-            time.sleep(0.05)
-            done += [future for future in in_flight if future.state.is_final()]
-            in_flight = [future for future in in_flight if not future.state.is_final()]
+            ended, running = wait(in_flight, timeout=0.2)
+            in_flight = list(running)
+            for future in ended:
+                future.result()
+
+    for batch in batches:
+        settle(settings().batches_in_flight - 1)
         if runs.get_run(run_id).state != runs.SENDING:
             break
         in_flight.append(send_batch.submit(run_id, batch, gateway))
-    while not all(future.state.is_final() for future in in_flight):
-        progress.update()
-        time.sleep(0.05)
+    settle(0)
     progress.update()
-    for future in done + in_flight:
-        future.result()

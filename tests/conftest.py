@@ -18,6 +18,7 @@ _TEMPLATE = "migrated"
 _TOGETHER = ("ui", "flows", "chaos")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order the tests for two processes."""
     here = Path(__file__).parent

@@ -99,7 +99,7 @@ class CsvSource:
             self._delimiter = delimiter or self._sniffed(head)
             self.columns, self._header_bytes = read_header(head, self._delimiter, name)
             if not any(self._data()):
-                raise SourceError(f"{name}: has a header but no rows")
+                raise SourceError(f"{name}: has a header but no rows: export it again")
         except OSError as error:
             raise SourceError(f"{name}: cannot be read: {error.strerror}") from error
 

@@ -44,7 +44,7 @@ class ParquetSource:
             ) from None
         self.columns = check_columns(self._file.schema_arrow.names, name)
         if not self._file.metadata.num_rows:
-            raise SourceError(f"{name}: has columns but no rows")
+            raise SourceError(f"{name}: has columns but no rows: export it again")
 
     def partitions(self, size: int = PARTITION) -> Iterator[Partition]:
         """Stream the rows; a damaged page raises SourceError with the row it comes after."""

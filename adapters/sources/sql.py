@@ -72,7 +72,10 @@ class SqlSource:
                 self._connection.exec_driver_sql("PRAGMA query_only = ON")
             return self._connection.exec_driver_sql(query, execution_options=options)
         except sa.exc.SQLAlchemyError as error:
-            raise SourceError(f"{self.name}: the query failed ({_kind(error)})") from None
+            raise SourceError(
+                f"{self.name}: the query failed ({_kind(error)}):"
+                " try it in the database, then save it again with `sms source add`"
+            ) from None
 
     def _fetch(self, count: int, before: int) -> list[Sequence[Any]]:
         try:

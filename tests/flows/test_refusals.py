@@ -134,3 +134,11 @@ def test_a_pause_of_a_failed_run_is_refused(desk: Desk, refuse: Callable[..., Sa
     said = desk.sms("pause", yaml.safe_load(campaign.read_text())["key"])
     assert said.code == 1
     assert said.err.count("\n") == 1
+
+
+def test_a_field_that_stands_there_twice_is_refused(
+    refuse: Callable[..., Said], tmp_path: Path
+) -> None:
+    path = tmp_path / "campaign.yaml"
+    path.write_text("name: Sale\napproval: true\napproval: false\n")
+    refuse(path, "line 3: the field approval stands there twice")

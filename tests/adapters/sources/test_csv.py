@@ -215,8 +215,8 @@ def zipped() -> bytes:
     ("content", "line"),
     [
         (b"", "is empty"),
-        (b"a,b\n", "has a header but no rows"),
-        (b"a,b", "has a header but no rows"),
+        (b"a,b\n", "has a header but no rows: export it again"),
+        (b"a,b", "has a header but no rows: export it again"),
         (b"\xef\xbb\xbf", "the first line is blank: it has to be the header"),
         (b"\na,b\n1,2\n", "the first line is blank: it has to be the header"),
         (b"a,b,a\n1,2,3\n", "columns 1 and 3 have the same name: rename one"),

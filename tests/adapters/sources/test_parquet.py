@@ -99,7 +99,7 @@ def test_rows_are_numbered_across_row_groups_and_partitions(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("table", "line"),
     [
-        (pa.table({"a": pa.array([], pa.string())}), "has columns but no rows"),
+        (pa.table({"a": pa.array([], pa.string())}), "has columns but no rows: export it again"),
         (pa.table([["1"], ["2"]], names=["a", "a"]), "columns 1 and 2 have the same name"),
         (pa.table({" ": ["1"]}), "column 1 has no name"),
     ],
