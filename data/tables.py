@@ -110,8 +110,6 @@ class Message(SQLModel, table=True):
             sqlite_where=text("state = 'accepted' AND status_rank < 5"),
             postgresql_where=text("state = 'accepted' AND status_rank < 5"),
         ),
-        # Every message is updated several times; room on its page keeps those updates in place.
-        {"postgresql_with": {"fillfactor": 50}},
     )
 
     id: str = Field(primary_key=True)
