@@ -39,6 +39,7 @@ class Claimed:
     attempt: int
     closes_at: datetime | None
     """When the recipient's hours end."""
+    lease_until: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +81,9 @@ def claim(
     Re-checked: run neither paused nor cancelled and before its deadline, no opt-out since the
     plan, inside the recipient's hours, no retry delay running.
     """
-    at = now()
     with writing() as connection:
+        # Read behind the lock, which may have been waited for: a lease begins when it is written.
+        at = now()
         chosen = (
             select(col(Message.id))
             .where(
@@ -126,6 +128,7 @@ def _claimable(run: CampaignRun, at: datetime) -> list[ColumnElement[bool]]:
         .where(
             col(CampaignRun.id) == run.id,
             col(CampaignRun.state) == runs.SENDING,
+            col(CampaignRun.planned),
             col(CampaignRun.not_after).is_(None) | (col(CampaignRun.not_after) > leaves),
         )
         .exists()
@@ -146,9 +149,9 @@ def put_aside(run: CampaignRun, batch: int | None = None) -> list[tuple[str, str
     Opted out since the plan → `suppressed`; past the deadline → `blocked`. Messages whose hours
     have ended stay queued until `defer` gives them their next opening.
     """
-    at = now()
-    leaves = at + timedelta(seconds=1)
     with writing() as connection:
+        at = now()
+        leaves = at + timedelta(seconds=1)
         connection.execute(
             update(Message)
             .where(*_queued(run.id, batch), opt_out_stands(col(Message.number_key), run.purpose))
@@ -176,9 +179,9 @@ def _block_at_deadline(
 
 def defer(run: CampaignRun, openings: Mapping[tuple[str, str], Opening]) -> None:
     """Store for messages whose hours ended, by place, when they open again, or that they do not."""
-    at = now()
-    leaves = at + timedelta(seconds=1)
     with writing() as connection:
+        at = now()
+        leaves = at + timedelta(seconds=1)
         for (country, zones), opening in openings.items():
             ends = opening.state not in OPEN
             connection.execute(
@@ -202,8 +205,8 @@ def defer(run: CampaignRun, openings: Mapping[tuple[str, str], Opening]) -> None
 
 def release(run: CampaignRun) -> int:
     """Queue the deferred messages whose hours have opened; return how many."""
-    at = now()
     with writing() as connection:
+        at = now()
         if run.not_after is not None and run.not_after <= at:
             _block_at_deadline(connection, run.id, at, col(Message.state) == DEFERRED)
         due = connection.execute(
@@ -298,11 +301,13 @@ def _other_values(item: Settled, at: datetime) -> dict[str, Any]:
 # --- look ------------------------------------------------------------------------------------
 
 
-def queued(run_id: str, batch: int) -> int:
-    """Return how many messages of a batch wait to be claimed."""
+def queued(run_id: str, batch: int) -> tuple[int, int]:
+    """Return how many messages of a batch wait to be claimed, and how many of them may be now."""
+    may_go = col(Message.retry_at).is_(None) | (col(Message.retry_at) <= now())
+    statement = select(func.count(), func.count().filter(may_go)).where(*_queued(run_id, batch))
     with reading() as connection:
-        statement = select(func.count()).where(*_queued(run_id, batch))
-        return int(connection.execute(statement).scalar_one())
+        waiting, ready = connection.execute(statement).one()
+        return int(waiting), int(ready)
 
 
 def open_batches(run_id: str) -> list[int]:

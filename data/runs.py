@@ -82,6 +82,17 @@ def open_run(
         other = find_run(key)
         if flow_run_id is not None and other.flow_run_id == flow_run_id:
             return other
+        mended = {
+            "name": name,
+            "purpose": purpose,
+            "parameters": parameters,
+            "gateway": gateway,
+            "sender": sender,
+            "not_after": not_after,
+            "flow_run_id": flow_run_id,
+        }
+        if _take_over(other.id, mended):
+            return get_run(other.id)
         raise _taken(other) from None
     return get_run(run_id)
 
@@ -89,7 +100,25 @@ def open_run(
 def refuse_taken(key: str) -> None:
     """Raise `RunError` where a key belongs to a run, before anything is started for it."""
     if (run_id := id_of(key)) is not None:
-        raise _taken(get_run(run_id))
+        run = get_run(run_id)
+        if run.planned or run.state != FAILED:
+            raise _taken(run)
+
+
+def _take_over(run_id: str, mended: dict[str, Any]) -> bool:
+    """Prepare a failed run anew from a mended campaign: it has no plan, so nobody was sent it."""
+    with writing() as connection:
+        return bool(
+            connection.execute(
+                update(CampaignRun)
+                .where(
+                    col(CampaignRun.id) == run_id,
+                    col(CampaignRun.state) == FAILED,
+                    col(CampaignRun.planned).is_(False),
+                )
+                .values(**mended, state=PREPARING, note="", finished_at=None)
+            ).rowcount
+        )
 
 
 def _taken(other: CampaignRun) -> RunError:
@@ -173,8 +202,26 @@ def move_within(
 
 
 def approve(run_id: str, *, by: str, note: str) -> None:
-    """Let a run that waits for approval be sent, and record who said so."""
-    move(run_id, SENDING, note=note, approved_by=by, approved_at=now())
+    """Let a run that waits for approval be sent, and record who said so.
+
+    Raises `RunError` for a run in any other state: only what was previewed can be approved.
+    """
+    with writing() as connection:
+        approved = connection.execute(
+            update(CampaignRun)
+            .where(
+                col(CampaignRun.id) == run_id,
+                col(CampaignRun.state) == WAITING,
+                col(CampaignRun.planned),
+            )
+            .values(state=SENDING, note=note, approved_by=by, approved_at=now())
+        )
+    if not approved.rowcount:
+        state = get_run(run_id).state
+        raise RunError(
+            f"run {run_id} is {state}: there is nothing to approve. `sms resume {run_id}` goes on"
+            " with it; when it waits for approval, read the preview, then --approve"
+        )
 
 
 def store(run_id: str, **columns: Any) -> None:

@@ -93,4 +93,7 @@ class Settings(BaseSettings):
 @cache
 def settings() -> Settings:
     """Return the settings of this process. Tests call `settings.cache_clear()` after a change."""
-    return Settings()
+    made = Settings()
+    # Numbers, texts and keys of people lie in it: nobody else on the machine may look.
+    made.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return made

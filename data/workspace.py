@@ -8,13 +8,20 @@ from pathlib import Path
 
 import pandas as pd
 
+from data.errors import SmsError
+from data.senders import is_dead, this_sender
 from data.settings import settings
+
+
+class TakenError(SmsError):
+    """Another process prepares this run."""
 
 
 class Workspace:
     """Files of one run, in `SMS_HOME/runs/RUN_ID`."""
 
     def __init__(self, run_id: str) -> None:
+        self._run_id = run_id
         self.folder = settings().home / "runs" / run_id
         self._partitions = self.folder / "partitions"
 
@@ -35,6 +42,35 @@ class Workspace:
         """Return the numbers of the partitions that `step` has stored."""
         found = self._partitions.glob(f"{step}-*.parquet")
         return sorted(int(path.stem.rpartition("-")[2]) for path in found)
+
+    def take(self) -> None:
+        """Take the preparation of this run for this process.
+
+        Raises `TakenError` while another living process has it: two would spoil each other's work.
+        """
+        path = self.report("preparing")
+        try:
+            with path.open("x") as lock:
+                lock.write(this_sender())
+        except FileExistsError:
+            if self.is_taken():
+                raise TakenError(
+                    f"run {self._run_id} is being prepared by another process: wait for it,"
+                    f" or end it by `sms cancel {self._run_id}`"
+                ) from None
+            path.write_text(this_sender())
+
+    def is_taken(self) -> bool:
+        """Whether a living process other than this one prepares this run."""
+        try:
+            owner = self.report("preparing").read_text()
+        except FileNotFoundError:
+            return False
+        return owner not in {"", this_sender()} and not is_dead(owner)
+
+    def leave(self) -> None:
+        """Give the preparation back."""
+        self.report("preparing").unlink(missing_ok=True)
 
     def report(self, name: str) -> Path:
         """Return the path of a report, its folder made."""

@@ -25,6 +25,7 @@ class RunStoppedError(SmsError):
 def prepare(run: CampaignRun, state: str) -> None:
     """From the audience to a complete plan; then the run is in `state`. Nothing is sent."""
     brief = brief_of(run.id, run.parameters, run.sender)
+    Workspace(run.id).take()
     runs.move(run.id, runs.PREPARING, note="", finished_at=None)
     try:
         steps.check_gateway(run.gateway, run.sender)
@@ -43,16 +44,20 @@ def prepare(run: CampaignRun, state: str) -> None:
         for number in numbers:
             planned.append(steps.plan_partition(brief, pulled, number, at, messages))
             messages += planned[-1].messages
+        rate = steps.rate_of(run.gateway)
+        # Before the state says that it waits for approval: what waits has been shown.
+        reporting.show_preview(runs.get_run(run.id), pulled.notes, planned, rate)
         plan.complete_plan(run.id, state)
-    except SmsError as error:
+    except Exception as error:
         # Nothing was sent, and nothing will be: the plan is not complete.
         if runs.get_run(run.id).state == runs.PREPARING:
-            runs.move(run.id, runs.FAILED, note=str(error))
+            known = isinstance(error, SmsError)
+            note = str(error) if known else f"a fault of the program ({type(error).__name__})"
+            runs.move(run.id, runs.FAILED, note=note)
         raise
     finally:
         Workspace(run.id).forget_partitions()
-    rate = steps.rate_of(run.gateway)
-    reporting.show_preview(runs.get_run(run.id), pulled.notes, planned, rate)
+        Workspace(run.id).leave()
 
 
 def send(run_id: str) -> None:
@@ -68,6 +73,8 @@ def send(run_id: str) -> None:
         if batches := ledger.open_batches(run.id):
             steps.send_batches(run.id, run.gateway, batches)
         run = runs.get_run(run_id)
+        if run.state in (runs.RECONCILING, runs.FINISHED):
+            return  # another process has sent the rest meanwhile
         if run.state != runs.SENDING:
             raise RunStoppedError(run.note or f"run {run.id} is {run.state}")
         # Another sender of this run may hold messages still, and give some of them back.

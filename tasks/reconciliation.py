@@ -26,7 +26,7 @@ from sqlalchemy import (
 from sqlmodel import col
 
 from adapters.gateways.base import Gateway, Report
-from data import consent_ledger, deliveries, ledger, results, runs
+from data import consent_ledger, deliveries, doubts, ledger, results, runs
 from data.database import now as present
 from data.database import reading, writing
 from data.errors import SmsError
@@ -82,7 +82,7 @@ def reconcile(
     """
     at = now or present()
     done = Reconciled()
-    changed = _settle(at, done)
+    changed = _strand(at) | _settle(at, done)
     if _poll(gateway_of, run_ids, at, done):
         changed |= _settle(at, done)
     changed |= _expire(run_ids, at, done)
@@ -90,6 +90,23 @@ def reconcile(
     for run in _campaigns(changed, run_ids):
         _close(run, at, done, rebuild=run_ids is not None)
     return done
+
+
+def _strand(at: datetime) -> set[str]:
+    """Put in doubt what dead senders held, and close what came back into a run that has ended."""
+    touched = set()
+    for run in runs.list_runs():
+        ended = run.state in (runs.CANCELLED, runs.REJECTED)
+        over = run.state == runs.FINISHED or (ended and _long_ago(run.finished_at, at))
+        if run.planned and not over:
+            closed = ledger.cancel_open(run.id) if ended else 0
+            if doubts.strand(run.id) or closed:
+                touched.add(run.id)
+    return touched
+
+
+def _long_ago(instant: datetime | None, at: datetime) -> bool:
+    return instant is not None and at - instant > MATCH_WITHIN
 
 
 def _settle(at: datetime, done: Reconciled) -> set[str]:

@@ -74,19 +74,19 @@ class _Batch:
     async def send(self, gateway: Gateway) -> Tally:
         async with gateway:
             while not self.tally.stopped:
-                waiting = ledger.queued(self.run.id, self.batch)
+                waiting, ready = ledger.queued(self.run.id, self.batch)
                 if not waiting:
                     break
-                claimed = await self._next_window(waiting)
+                claimed = await self._next_window(ready) if ready else []
                 if claimed:
                     await self._send_window(gateway, claimed)
                 elif not await self._why_nothing():
                     break
         return self.tally
 
-    async def _next_window(self, waiting: int) -> list[Claimed]:
+    async def _next_window(self, ready: int) -> list[Claimed]:
         """Reserve pace, wait for it, and claim as much as was reserved."""
-        size = min(waiting, WINDOW_MESSAGES, max(1, int(self.rate * WINDOW_SECONDS)))
+        size = min(ready, WINDOW_MESSAGES, max(1, int(self.rate * WINDOW_SECONDS)))
         lane = f"{self.run.gateway}|{self.run.sender}"
         self.starts_at = pace.reserve(lane, size, self.rate, time.time())
         await _sleep_until(self.starts_at)
@@ -108,7 +108,8 @@ class _Batch:
     async def _send_window(self, gateway: Gateway, claimed: Sequence[Claimed]) -> None:
         """Submit a claimed window, spaced at the lane's rate, and record every answer."""
         # No request may start so late that its answer could come after the lease.
-        last_start = (now() + self.lease).timestamp() - settings().request_timeout
+        lease_ends = min(message.lease_until for message in claimed)
+        last_start = lease_ends.timestamp() - settings().request_timeout
         answers = await asyncio.gather(
             *(
                 self._submit(gateway, message, self.starts_at + place / self.rate, last_start)
@@ -132,9 +133,11 @@ class _Batch:
         await _sleep_until(at)
         # Waiting for a slot counts against the lease, so the clock is read after it.
         async with self.slots:
-            if time.time() > last_start:
+            outgoing = self._outgoing(message)
+            too_late = outgoing.deadline is not None and outgoing.deadline <= now()
+            if too_late or time.time() > last_start:
                 return _not_started(message.id)
-            (answer,) = await gateway.submit([self._outgoing(message)])
+            (answer,) = await gateway.submit([outgoing])
         return answer
 
     def _outgoing(self, message: Claimed) -> Outgoing:

@@ -143,13 +143,19 @@ def explain_consent(
     from data.errors import SmsError
     from tasks import consent_cases
 
-    lines = sys.stdin.buffer if str(file) == "-" else file.open("rb")
+    try:
+        lines = sys.stdin.buffer if str(file) == "-" else file.open("rb")
+    except OSError as error:
+        raise SmsError(f"{file}: cannot be read: {error.strerror}; name a file of cases") from None
     failed = False
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            print(orjson.dumps(consent_cases.explain(orjson.loads(line))).decode())
+            case = orjson.loads(line)
+            if not isinstance(case, dict):
+                raise SmsError("not a JSON object")
+            print(orjson.dumps(consent_cases.explain(case)).decode())
         except (orjson.JSONDecodeError, SmsError) as error:
             # The other cases still want their verdicts; each output line answers one input line.
             print(orjson.dumps({"error": f"line {number}: {error}"}).decode())

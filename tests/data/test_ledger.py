@@ -181,3 +181,10 @@ def test_cancelling_leaves_what_a_gateway_may_have(database: str) -> None:
         plans.change(message_id, state=state)
     assert ledger.cancel_open(run.id) == 2
     assert plans.states(run) == ["cancelled", "cancelled", "in_doubt", "accepted"]
+
+
+def test_nothing_is_claimed_of_a_plan_that_is_not_complete(database: str) -> None:
+    run = plans.open_run()
+    plans.add_messages(run, plans.numbers(1))
+    runs.store(run.id, planned=False)
+    assert claim(run) == []

@@ -49,3 +49,19 @@ def test_a_run_is_found_by_id_and_by_key(database: str) -> None:
 def test_a_run_that_is_not_there_is_said_so(database: str) -> None:
     with pytest.raises(runs.RunError, match="there is no run nothing"):
         runs.find_run("nothing")
+
+
+@pytest.mark.parametrize("state", [runs.PREPARING, runs.PAUSED, runs.CANCELLED])
+def test_only_what_waits_for_approval_can_be_approved(database: str, state: str) -> None:
+    run = plans.open_run(state=runs.PREPARING)
+    if state != runs.PREPARING:
+        runs.move(run.id, runs.SENDING)
+        runs.move(run.id, state)
+    with pytest.raises(runs.RunError, match="nothing to approve"):
+        runs.approve(run.id, by="ann", note="")
+
+
+def test_a_failed_run_without_a_plan_is_taken_over_by_a_mended_campaign(database: str) -> None:
+    first = plans.open_run("spring", state=runs.FAILED)
+    mended = plans.open_run("spring", state=runs.PREPARING, gateway="other")
+    assert (mended.id, mended.state, mended.gateway) == (first.id, runs.PREPARING, "other")
