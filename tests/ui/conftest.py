@@ -139,9 +139,9 @@ def _left_over(home: Path) -> list[str]:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def page() -> Iterator[Any]:
-    """A page of a headless Chromium."""
+    """A page of a headless Chromium. Not longer than a module: Playwright keeps a loop running."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     try:
         from playwright.sync_api import sync_playwright
@@ -159,7 +159,7 @@ def page() -> Iterator[Any]:
         chromium.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def picture(page: Any) -> Callable[[str], None]:
     """A function that saves what the page shows, for people to look at."""
     PICTURES.mkdir(parents=True, exist_ok=True)
