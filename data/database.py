@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from data.errors import SmsError
@@ -27,6 +27,10 @@ _BUSY_SECONDS = 30
 
 class DatabaseError(SmsError):
     """The database cannot do what was asked, in words for its operator."""
+
+
+UNAVAILABLE = (DatabaseError, OperationalError, InterfaceError)
+"""What is raised while the database is away, locked, full or restarting: trying again may help."""
 
 
 def now() -> datetime:
@@ -130,6 +134,14 @@ def _words(error: DBAPIError) -> str | None:
     if isinstance(error, OperationalError) and any(sign in told for sign in unreachable):
         return f"the database {where} cannot be reached: start it, or mend SMS_DATABASE_URL"
     return None
+
+
+def clock(connection: Connection) -> datetime:
+    """The present instant by the database's clock, which every host that shares it agrees on."""
+    if is_sqlite(connection):
+        return now()
+    instant: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    return instant.astimezone(UTC)
 
 
 def is_sqlite(connection: Connection) -> bool:

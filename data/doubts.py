@@ -4,14 +4,19 @@ Nothing here makes a message claimable again, except a look-up that proves it wa
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
 
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import Connection, bindparam, case, func, literal, select, update
 from sqlmodel import col
 
-from data.database import now, reading, writing
-from data.ledger import ACCEPTED, IN_DOUBT, QUEUED, SENDING
+from data import runs
+from data.database import clock, reading, writing
+from data.ledger import ACCEPTED, DEFERRED, IN_DOUBT, QUEUED, SENDING
 from data.senders import is_dead
-from data.tables import Message
+from data.tables import CampaignRun, Message, UtcDateTime
+
+_CLOCKS = timedelta(minutes=10)
+"""How far the clocks of two installations may be apart."""
 
 
 def strand(run_id: str) -> int:
@@ -20,18 +25,54 @@ def strand(run_id: str) -> int:
     Nobody is left where the lease has run out, or where the sender is known to have died: what
     it wrote to its sockets may still arrive, so neither says that the message was not sent.
     """
-    at = now()
     mine = [col(Message.run_id) == run_id, col(Message.state) == SENDING]
     with reading() as connection:
         owners = connection.execute(select(col(Message.owner)).where(*mine).distinct()).scalars()
         dead = [owner for owner in owners if owner and is_dead(owner)]
     with writing() as connection:
+        at = clock(connection)
         stranded = connection.execute(
             update(Message)
             .where(*mine, (col(Message.lease_until) <= at) | col(Message.owner).in_(dead))
             .values(state=IN_DOUBT, reason="sender_died")
         )
         return stranded.rowcount
+
+
+def doubt_restored(connection: Connection, taken_at: datetime) -> None:
+    """Put in doubt what may have been sent since a backup was taken from which this was restored.
+
+    That is what waited then, in runs that had not ended: queued messages, deferred ones whose
+    hours may have opened since, and what was in flight. Left alone is what cannot have left: hours
+    that have still not opened, and deadlines that had passed.
+    """
+    at = clock(connection)
+    open_runs = select(col(CampaignRun.id)).where(
+        col(CampaignRun.planned),
+        col(CampaignRun.state).not_in(runs.ENDED),
+        col(CampaignRun.not_after).is_(None) | (col(CampaignRun.not_after) > taken_at - _CLOCKS),
+    )
+    opened = (col(Message.state) == DEFERRED) & (col(Message.opens_at) <= at + _CLOCKS)
+    connection.execute(
+        update(Message)
+        .where(
+            col(Message.run_id).in_(open_runs),
+            col(Message.state).in_((QUEUED, SENDING, IN_DOUBT)) | opened,
+        )
+        .values(
+            state=IN_DOUBT,
+            reason="restored",
+            rule="",
+            # As if claimed once more: a report is believed only about what was claimed.
+            attempt=col(Message.attempt)
+            + case((col(Message.state).in_((QUEUED, DEFERRED)), 1), else_=0),
+            # No request was made before the one, and none after the other: where look-ups look.
+            submitted_at=func.coalesce(col(Message.submitted_at), literal(taken_at, UtcDateTime())),
+            lease_until=at,
+            owner=None,
+            retry_at=None,
+        )
+    )
 
 
 def doubted(run_id: str) -> list[Message]:

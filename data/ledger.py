@@ -15,7 +15,7 @@ from sqlmodel import col
 
 from data import runs
 from data.consent_ledger import opt_out_stands
-from data.database import is_sqlite, now, reading, writing
+from data.database import clock, is_sqlite, now, reading, writing
 from data.tables import CampaignRun, Message
 
 QUEUED = "queued"
@@ -83,7 +83,7 @@ def claim(
     """
     with writing() as connection:
         # Read behind the lock, which may have been waited for: a lease begins when it is written.
-        at = now()
+        at = clock(connection)
         chosen = (
             select(col(Message.id))
             .where(
@@ -111,6 +111,20 @@ def claim(
             .returning(*(col(getattr(Message, name)) for name in Claimed.__slots__))
         )
         return [Claimed(*row) for row in connection.execute(statement)]
+
+
+def unclaim(sender: str) -> None:
+    """Queue again what a sender has claimed and certainly not submitted.
+
+    For the sender itself, after a claim whose commit it did not hear of: `sender` must be a name
+    that it has submitted everything else under, with the answers recorded.
+    """
+    with writing() as connection:
+        connection.execute(
+            update(Message)
+            .where(col(Message.owner) == sender, col(Message.state) == SENDING)
+            .values(state=QUEUED, owner=None, lease_until=None, submitted_at=None)
+        )
 
 
 def _queued(run_id: str, batch: int | None = None) -> list[ColumnElement[bool]]:
@@ -242,7 +256,9 @@ def record(connection: Connection, sender: str, settled: Sequence[Settled]) -> N
     if accepted:
         connection.execute(_ACCEPTED.where(*own), [_accepted_values(a) for a in accepted])
     if others:
-        statement = _OTHERS.where(*own, col(Message.state) == SENDING)
+        # In doubt too: it was stranded while its sender was slow, and this is the clear answer.
+        open_still = or_(col(Message.state) == SENDING, col(Message.state) == IN_DOUBT)
+        statement = _OTHERS.where(*own, open_still)
         connection.execute(statement, [_other_values(item, at) for item in others])
 
 
@@ -301,20 +317,37 @@ def _other_values(item: Settled, at: datetime) -> dict[str, Any]:
 # --- look ------------------------------------------------------------------------------------
 
 
-def queued(run_id: str, batch: int) -> tuple[int, int]:
-    """Return how many messages of a batch wait to be claimed, and how many of them may be now."""
-    may_go = col(Message.retry_at).is_(None) | (col(Message.retry_at) <= now())
-    statement = select(func.count(), func.count().filter(may_go)).where(*_queued(run_id, batch))
-    with reading() as connection:
-        waiting, ready = connection.execute(statement).one()
-        return int(waiting), int(ready)
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """What of a batch waits to be claimed."""
+
+    waiting: int
+    """Messages in all."""
+    ready: int
+    """Those of them whose retry delay, if any, is over."""
+    segments: int
+    """Segments of the ready ones."""
 
 
-def open_batches(run_id: str) -> list[int]:
-    """Return the batches that still hold queued messages, in order."""
-    statement = select(col(Message.batch)).where(*_queued(run_id)).distinct()
+def queued(run_id: str, batch: int) -> Queue:
+    """Return what of a batch waits to be claimed."""
     with reading() as connection:
-        return sorted(connection.execute(statement).scalars())
+        ready = col(Message.retry_at).is_(None) | (col(Message.retry_at) <= clock(connection))
+        counts = (
+            func.count(),
+            func.count().filter(ready),
+            func.coalesce(func.sum(col(Message.segments)).filter(ready), 0),
+        )
+        found = connection.execute(select(*counts).where(*_queued(run_id, batch))).one()
+        return Queue(*map(int, found))
+
+
+def is_unsent(run_id: str) -> bool:
+    """Whether a run has messages that wait to be sent now, or are being sent."""
+    unsent = col(Message.state).in_((QUEUED, SENDING))
+    with reading() as connection:
+        statement = select(col(Message.id)).where(col(Message.run_id) == run_id, unsent).limit(1)
+        return connection.execute(statement).first() is not None
 
 
 def next_retry(run_id: str, batch: int) -> datetime | None:

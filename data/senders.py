@@ -1,6 +1,7 @@
 """Who holds a claimed message, and whether that process can still be sending."""
 
 import os
+import secrets
 import socket
 from functools import cache
 from pathlib import Path
@@ -17,14 +18,27 @@ def _host() -> str:
 
 
 def this_sender() -> str:
-    """Name this process: host, process number and start time (numbers are used again)."""
+    """Name a sender in this process: host, process number, start time, and a token of its own.
+
+    Process numbers are used again, and one process sends several batches at a time.
+    """
+    return f"{this_process()}|{secrets.token_hex(4)}"
+
+
+def this_process() -> str:
+    """The part of a sender's name that is its process."""
     return f"{_host()}|{os.getpid()}|{psutil.Process().create_time():.2f}"
+
+
+def process_of(sender: str) -> str:
+    """The process of a sender."""
+    return sender.rpartition("|")[0]
 
 
 def is_dead(sender: str) -> bool:
     """Whether a sender is known to have ended. One on another host never is: its lease decides."""
     try:
-        host, number, started = sender.split("|")
+        host, number, started = sender.split("|")[:3]
         pid, start = int(number), float(started)
     except ValueError:
         return False

@@ -147,7 +147,7 @@ class Message(SQLModel, table=True):
     """Not to be claimed from then on without a new look at its hours."""
 
     owner: str | None = None
-    """host:process:start of the sender that holds it."""
+    """host|process|start|token of the sender that holds it (data.senders)."""
     attempt: int = 0
     """Claims so far. An answer is stored only under the attempt that asked."""
     lease_until: datetime | None = _instant()
@@ -271,7 +271,23 @@ class PaceLane(SQLModel, table=True):
 
     lane: str = Field(primary_key=True)
     next_at: float
-    """Unix time in seconds."""
+    """Unix time in seconds, by the database's clock (data.database.clock)."""
+    rate: float = Field(default=1, sa_column_kwargs={"server_default": text("1")})
+    """Messages or segments a second, as the gateway counts; 0 holds the lane."""
+
+
+class BatchHold(SQLModel, table=True):
+    """Which sender works on a batch, so that several do not get into each other's way.
+
+    Convenience, not safety: that nobody gets a message twice rests on the claim of each message.
+    """
+
+    __tablename__: ClassVar[str] = "batch_hold"
+
+    run_id: str = Field(primary_key=True)
+    batch: int = Field(primary_key=True)
+    owner: str
+    held_until: datetime = _instant(nullable=False)
 
 
 class Result(SQLModel, table=True):

@@ -11,6 +11,8 @@ from data.settings import settings
 from data.tables import CampaignRun
 from data.workspace import Workspace
 from flows.campaign import brief_of
+from flows.shards import sharded
+from flows.watch import leave_suspended, watched
 from tasks import reporting, sending, steps
 from tasks.validation import Totals, Validator, render_report
 
@@ -44,7 +46,7 @@ def prepare(run: CampaignRun, state: str) -> None:
         for number in numbers:
             planned.append(steps.plan_partition(brief, pulled, number, at, messages))
             messages += planned[-1].messages
-        rate = steps.rate_of(run.gateway)
+        rate = steps.rate_of(run.gateway, run.sender)
         # Before the state says that it waits for approval: what waits has been shown.
         reporting.show_preview(runs.get_run(run.id), pulled.notes, planned, rate)
         plan.complete_plan(run.id, state)
@@ -69,24 +71,33 @@ def send(run_id: str) -> None:
     steps.resolve_doubts(run.id, run.gateway)
     ledger.release(run)
     sending.put_aside(run)
+    with watched(run), sharded(run):
+        run = _send_to_the_end(run)
+    if run.state == runs.SENDING:
+        runs.move(run.id, runs.RECONCILING)
+    if opening := ledger.next_opening(run.id):
+        get_run_logger().info("the first deferred message may go at %s", f"{opening:%F %H:%M UTC}")
+
+
+def _send_to_the_end(run: CampaignRun) -> CampaignRun:
+    """Send until nothing of a run is left to send; return the run as it is then."""
+    progress = steps.Progress(run.id)
     while True:
-        if batches := ledger.open_batches(run.id):
-            steps.send_batches(run.id, run.gateway, batches)
-        run = runs.get_run(run_id)
+        steps.send_batches(run.id, run.gateway, progress)
+        run = runs.get_run(run.id)
         if run.state in (runs.RECONCILING, runs.FINISHED):
-            return  # another process has sent the rest meanwhile
+            return run  # another process has sent the rest meanwhile
         if run.state != runs.SENDING:
             raise RunStoppedError(run.note or f"run {run.id} is {run.state}")
         # Another sender of this run may hold messages still, and give some of them back.
         doubts.strand(run.id)
-        counts = ledger.state_counts(run.id)
-        if not counts.get(ledger.QUEUED) and not counts.get(ledger.SENDING):
-            break
-        time.sleep(0.2)
-    steps.resolve_doubts(run.id, run.gateway)
-    runs.move(run.id, runs.RECONCILING)
-    if opening := ledger.next_opening(run.id):
-        get_run_logger().info("the first deferred message may go at %s", f"{opening:%F %H:%M UTC}")
+        if ledger.is_unsent(run.id):
+            time.sleep(0.5)
+            continue
+        # What a gateway says it never got is sent again.
+        steps.resolve_doubts(run.id, run.gateway)
+        if not ledger.is_unsent(run.id):
+            return run
 
 
 def wait_for_reports(run_id: str) -> None:
@@ -123,6 +134,10 @@ def carry_on(run_id: str) -> dict[str, int]:
     if runs.get_run(run_id).state in (runs.RECONCILING, runs.PAUSED):
         runs.move(run_id, runs.SENDING, note="")
     if runs.get_run(run_id).state == runs.SENDING:
-        send(run_id)
+        try:
+            send(run_id)
+        except RunStoppedError:
+            leave_suspended(runs.get_run(run_id))
+            raise
     wait_for_reports(run_id)
     return finish(run_id)

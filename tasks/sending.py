@@ -10,17 +10,20 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pandas as pd
 
 from adapters.gateways.base import UNREACHABLE, Answer, ErrorClass, Gateway, Outgoing, Suspect
-from data import consent_ledger, doubts, ledger, pace, runs
-from data.database import now, writing
-from data.ledger import Claimed, Settled
+from data import batches, consent_ledger, doubts, ledger, pace, runs
+from data.batches import Held
+from data.database import UNAVAILABLE, now, writing
+from data.ledger import Claimed, Queue, Settled
 from data.senders import this_sender
 from data.settings import settings
 from data.tables import CampaignRun
 from tasks.consent import hours
+from tasks.pacing import Pacer
 
 try:
     from uvloop import new_event_loop
@@ -28,7 +31,14 @@ except ImportError:  # there is none for Windows
     from asyncio import new_event_loop  # type: ignore[assignment]
 
 WINDOW_MESSAGES = 500
-WINDOW_SECONDS = 1.0
+LEAD_SECONDS = 0.1
+"""A window is claimed so long before its first slot, so that the claim does not eat the slot."""
+STAY_SECONDS = 5.0
+"""A batch whose messages all wait longer for their retry is given back."""
+HOLD_SECONDS = 30.0
+"""The longest that a throttling gateway holds a lane at once."""
+STORE_SECONDS = 120.0
+"""How long answers are kept in memory while the database does not take them."""
 GIVE_UP_SECONDS = 300.0
 """How long a gateway may be unreachable, with nothing accepted, before the run is paused."""
 CONTENT_STOP = 20
@@ -47,98 +57,152 @@ class Tally:
     """Why the batch ended before its messages did; empty when it ran to its end."""
 
 
-def send_batch(run_id: str, batch: int, make_gateway: MakeGateway, rate: float) -> Tally:
-    """Send what is queued of one batch; safe to call again at any time, for any reason.
+def send_batch(held: Held, make_gateway: MakeGateway) -> Tally:
+    """Send what is queued of a batch that was taken; safe to call again at any time.
 
-    `rate` is in messages a second, shared through the ledger by all senders of the run's gateway
-    and sender. Returns when the batch is empty, or the run is no longer sending.
+    Returns, with the batch given back, when nothing of it can go soon, or the run is no longer
+    sending. The pace is that of the lane of the run's gateway and sender (`data.pace.set_rate`).
     """
-    run = runs.get_run(run_id)
+    run = runs.get_run(held.run_id)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        return runner.run(_Batch(run, batch, rate).send(make_gateway()))
+        tally = runner.run(_Batch(run, held).send(make_gateway()))
+    batches.give_back(held)
+    return tally
 
 
 class _Batch:
     """One batch while it is being sent."""
 
-    def __init__(self, run: CampaignRun, batch: int, rate: float) -> None:
+    def __init__(self, run: CampaignRun, held: Held) -> None:
         self.run = run
-        self.batch = batch
-        self.rate = rate
+        self.held = held
+        # Of this call alone: what it claimed and does not know of was never submitted.
         self.sender = this_sender()
         self.lease = timedelta(seconds=settings().lease_seconds)
+        self.lane = pace.lane_of(run.gateway, run.sender)
+        self.pacer = Pacer(self.lane)
         self.tally = Tally()
         self.progress_at = time.monotonic()
         self.slots = asyncio.Semaphore(settings().requests_in_flight)
 
     async def send(self, gateway: Gateway) -> Tally:
+        self.by_segments = gateway.capabilities.rate_unit == "segments"
         async with gateway:
-            while not self.tally.stopped:
-                waiting, ready = ledger.queued(self.run.id, self.batch)
-                if not waiting:
-                    break
-                claimed = await self._next_window(ready) if ready else []
-                if claimed:
+            while not self.tally.stopped and self._goes_on():
+                queue = ledger.queued(self.run.id, self.held.batch)
+                if not queue.ready:
+                    if not await self._wait_for_retry():
+                        break
+                elif await self._reserve(queue) and (claimed := await self._claim()):
                     await self._send_window(gateway, claimed)
-                elif not await self._why_nothing():
-                    break
         return self.tally
 
-    async def _next_window(self, ready: int) -> list[Claimed]:
-        """Reserve pace, wait for it, and claim as much as was reserved."""
-        size = min(ready, WINDOW_MESSAGES, max(1, int(self.rate * WINDOW_SECONDS)))
-        lane = f"{self.run.gateway}|{self.run.sender}"
-        self.starts_at = pace.reserve(lane, size, self.rate, time.time())
-        await _sleep_until(self.starts_at)
-        return ledger.claim(self.run, self.batch, sender=self.sender, lease=self.lease, limit=size)
-
-    async def _why_nothing(self) -> bool:
-        """Sort out a claim that found nothing; return whether to try again."""
+    def _goes_on(self) -> bool:
         state = runs.get_run(self.run.id).state
         if state != runs.SENDING:
             self.tally.stopped = f"the run is {state}"
+        return state == runs.SENDING
+
+    async def _wait_for_retry(self) -> bool:
+        """Sit out a short delay of the gateway's; False: others may have the batch meanwhile."""
+        again = ledger.next_retry(self.run.id, self.held.batch)
+        wait = STAY_SECONDS + 1 if again is None else (again - now()).total_seconds()
+        if wait > STAY_SECONDS:
             return False
-        put_aside(self.run, self.batch)
-        again = ledger.next_retry(self.run.id, self.batch)
-        if again is not None:
-            # Looked at every second, so that a pause or an opt-out is not slept through.
-            await asyncio.sleep(min(1.0, max(0.05, (again - now()).total_seconds())))
+        # Looked at every second, so that a pause is not slept through.
+        await asyncio.sleep(min(1.0, max(0.05, wait)))
         return True
+
+    async def _reserve(self, queue: Queue) -> bool:
+        """Reserve the pace of a window of what is queued; False: the lane is full at present."""
+        each = queue.segments / queue.ready if self.by_segments else 1.0
+        rate = pace.rate_of(self.lane)
+        self.size = min(queue.ready, WINDOW_MESSAGES, max(1, int(rate * pace.WINDOW / each)))
+        return await self.pacer.reserve(self.size * each)
+
+    async def _claim(self) -> list[Claimed]:
+        """Claim as much as was reserved, when its time has nearly come."""
+        await asyncio.sleep(self.pacer.starts_at - LEAD_SECONDS - time.monotonic())
+        self.claimed_at = time.monotonic()
+        try:
+            claimed = ledger.claim(
+                self.run, self.held.batch, sender=self.sender, lease=self.lease, limit=self.size
+            )
+        except UNAVAILABLE:
+            # It may have been committed all the same; nothing of it has been submitted.
+            await self._stored(lambda: ledger.unclaim(self.sender))
+            return []
+        if not claimed:
+            # They were opted out, or their hours ended, since they were planned.
+            put_aside(self.run, self.held.batch)
+        return claimed
 
     async def _send_window(self, gateway: Gateway, claimed: Sequence[Claimed]) -> None:
         """Submit a claimed window, spaced at the lane's rate, and record every answer."""
-        # No request may start so late that its answer could come after the lease.
-        lease_ends = min(message.lease_until for message in claimed)
-        last_start = lease_ends.timestamp() - settings().request_timeout
-        answers = await asyncio.gather(
-            *(
-                self._submit(gateway, message, self.starts_at + place / self.rate, last_start)
-                for place, message in enumerate(claimed)
-            )
-        )
+        answers = await self._submit_all(gateway, claimed)
         attempts = {message.id: message for message in claimed}
         settled = [self._settle(answer, attempts[answer.id]) for answer in answers]
         opted_out = [a for a in answers if a.error_class is ErrorClass.OPTOUT]
-        with writing() as connection:
-            ledger.record(connection, self.sender, settled)
-            if opted_out:
-                numbers = [attempts[answer.id].recipient for answer in opted_out]
-                consent_ledger.append(connection, gateway_opt_outs(numbers, self.run.gateway))
+
+        def store() -> bool:
+            with writing() as connection:
+                ledger.record(connection, self.sender, settled)
+                if opted_out:
+                    numbers = [attempts[answer.id].recipient for answer in opted_out]
+                    consent_ledger.append(connection, gateway_opt_outs(numbers, self.run.gateway))
+                return batches.renew(connection, self.held)
+
+        if not await self._stored(store):
+            self.tally.stopped = "another sender has taken the batch"
         self.tally.counts.update(item.state for item in settled)
         self._judge(answers)
 
-    async def _submit(
-        self, gateway: Gateway, message: Claimed, at: float, last_start: float
-    ) -> Answer:
-        await _sleep_until(at)
-        # Waiting for a slot counts against the lease, so the clock is read after it.
-        async with self.slots:
+    async def _submit_all(self, gateway: Gateway, claimed: Sequence[Claimed]) -> list[Answer]:
+        units = [float(m.segments) if self.by_segments else 1.0 for m in claimed]
+        rest = sum(units)
+        requests: list[asyncio.Task[Answer]] = []
+        leaves = True
+        for message, own in zip(claimed, units, strict=True):
+            # A slot first: waiting for one would spend the time that was reserved.
+            await self.slots.acquire()
+            leaves = leaves and await self.pacer.turn(own, rest, self._in_time)
+            rest -= own
+            submitting = self._submit(gateway, message, leaves)
+            requests.append(asyncio.create_task(submitting))
+        return await asyncio.gather(*requests)
+
+    async def _submit(self, gateway: Gateway, message: Claimed, leaves: bool) -> Answer:
+        try:
             outgoing = self._outgoing(message)
-            too_late = outgoing.deadline is not None and outgoing.deadline <= now()
-            if too_late or time.time() > last_start:
+            closed = outgoing.deadline is not None and outgoing.deadline <= now()
+            if not leaves or closed or not self._is_leased():
                 return _not_started(message.id)
             (answer,) = await gateway.submit([outgoing])
-        return answer
+            return answer
+        finally:
+            self.slots.release()
+
+    def _in_time(self) -> bool:
+        return self._is_leased() and self._goes_on()
+
+    def _is_leased(self) -> bool:
+        """Whether a request may begin: its answer must come before the lease ends.
+
+        By the monotonic clock, counted from before the claim: the other one may be set.
+        """
+        spent = time.monotonic() - self.claimed_at
+        return spent < self.lease.total_seconds() - settings().request_timeout
+
+    async def _stored(self, write: Callable[[], Any]) -> Any:
+        """Write what only this process knows, for as long as the database is away."""
+        ends = time.monotonic() + STORE_SECONDS
+        while True:
+            try:
+                return write()
+            except UNAVAILABLE:
+                if time.monotonic() > ends:
+                    raise
+                await asyncio.sleep(0.5)
 
     def _outgoing(self, message: Claimed) -> Outgoing:
         ends = [instant for instant in (self.run.not_after, message.closes_at) if instant]
@@ -176,6 +240,7 @@ class _Batch:
         if any(answer.outcome == "accepted" for answer in answers):
             self.progress_at = time.monotonic()
             return
+        self._slow_down(answers)
         account = [a for a in answers if a.error_class is ErrorClass.ACCOUNT]
         content = [a for a in answers if a.error_class is ErrorClass.CONTENT]
         unreachable = [a for a in answers if a.error_code == UNREACHABLE]
@@ -185,6 +250,12 @@ class _Batch:
             self._stop(content[0], "refuses this text or sender for everybody")
         elif unreachable and time.monotonic() - self.progress_at > GIVE_UP_SECONDS:
             self._stop(unreachable[0], "cannot be reached")
+
+    def _slow_down(self, answers: Sequence[Answer]) -> None:
+        """Hold the lane where a whole window was throttled: the others would be, too."""
+        delays = [a.retry_after for a in answers if a.retry_after and a.error_code != _NOT_STARTED]
+        if delays and len(delays) == len(answers):
+            pace.hold(self.lane, min(*delays, HOLD_SECONDS))
 
     def _nothing_but_content(self) -> bool:
         counts = self.tally.counts
@@ -226,19 +297,13 @@ def _meaning(answer: Answer) -> tuple[str, str]:
             return "rejected", code
 
 
-async def _sleep_until(instant: float) -> None:
-    wait = instant - time.time()
-    if wait > 0:
-        await asyncio.sleep(wait)
-
-
 def put_aside(run: CampaignRun, batch: int | None = None) -> None:
     """Settle what can no longer be claimed, and defer what lies outside its hours."""
     ended = ledger.put_aside(run, batch)
     if not ended:
         return
     # A window takes a second to leave: what closes within it is closed.
-    at = now() + timedelta(seconds=WINDOW_SECONDS)
+    at = now() + timedelta(seconds=pace.WINDOW)
     openings = {
         (country, zones): hours(country, zones, purpose=run.purpose, at=at, not_after=run.not_after)
         for country, zones in ended

@@ -6,7 +6,6 @@ Prefect: nothing here is cached, and no result is stored.
 
 import asyncio
 import time
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +17,9 @@ from prefect.futures import PrefectFuture, wait
 from adapters import blocks
 from adapters.gateways import make_gateway
 from adapters.gateways.base import Gateway, GatewayError, Timeouts
-from data import ledger, runs
+from adapters.limits import rate_in_force
+from data import batches, ledger, runs
+from data.batches import Held
 from data.settings import settings
 from tasks import preparation, reconciliation, sending
 from tasks.preparation import Brief, Planned, Pulled
@@ -39,9 +40,10 @@ def gateway_of(name: str) -> Gateway:
     )
 
 
-def rate_of(name: str) -> float:
-    """Messages a second that a gateway's block allows."""
-    return float(blocks.load(blocks.SmsGateway, name).settings.rate)
+def rate_of(name: str, sender: str) -> float:
+    """Messages (or segments) a second that may leave by a gateway and sender."""
+    first = float(blocks.load(blocks.SmsGateway, name).settings.rate)
+    return rate_in_force(name, sender, first)
 
 
 async def problems_of(name: str, sender: str) -> list[str]:
@@ -99,10 +101,15 @@ def plan_partition(brief: Brief, pulled: Pulled, number: int, at: datetime, firs
     return preparation.plan_partition(brief, pulled, number, at, first)
 
 
-@task(cache_policy=NO_CACHE, retries=RETRIES, retry_delay_seconds=[1, 5, 20])
-def send_batch(run_id: str, batch: int, gateway: str) -> dict[str, int]:
+@task(
+    cache_policy=NO_CACHE,
+    retries=RETRIES,
+    retry_delay_seconds=[1, 5, 20],
+    task_run_name="send batch {held.batch}",
+)
+def send_batch(held: Held, gateway: str) -> dict[str, int]:
     """Send one batch. Retrying is safe: only what is still queued can be claimed."""
-    tally = sending.send_batch(run_id, batch, lambda: gateway_of(gateway), rate_of(gateway))
+    tally = sending.send_batch(held, lambda: gateway_of(gateway))
     if tally.stopped:
         get_run_logger().warning(tally.stopped)
     return dict(tally.counts)
@@ -156,28 +163,24 @@ class Progress:
         update_progress_artifact(self._artifact, share)
 
 
-def send_batches(run_id: str, gateway: str, batches: Iterable[int]) -> None:
-    """Run `send_batch` for each batch, a bounded number at one time, until the run stops.
+def send_batches(run_id: str, gateway: str, progress: Progress | None = None) -> None:
+    """Take batches and send them, a bounded number at one time, until there is none to take.
 
-    Prefect's own `map` submits everything at once.
+    Prefect's own `map` submits everything at once. Raises what a batch raised.
     """
-    progress = Progress(run_id)
     in_flight: list[PrefectFuture[dict[str, int]]] = []
-
-    def settle(most: int) -> None:
-        """Wait until at most so many batches are in flight; raise what one of them raised."""
-        nonlocal in_flight
-        while len(in_flight) > most:
-            progress.update()
-            ended, running = wait(in_flight, timeout=0.2)
-            in_flight = list(running)
-            for future in ended:
-                future.result()
-
-    for batch in batches:
-        settle(settings().batches_in_flight - 1)
-        if runs.get_run(run_id).state != runs.SENDING:
+    while True:
+        free = len(in_flight) < settings().batches_in_flight
+        sends = runs.get_run(run_id).state == runs.SENDING
+        held = batches.take(run_id) if free and sends else None
+        if held is not None:
+            in_flight.append(send_batch.submit(held, gateway))
+            continue
+        if not in_flight:
             break
-        in_flight.append(send_batch.submit(run_id, batch, gateway))
-    settle(0)
-    progress.update()
+        if progress is not None:
+            progress.update()
+        ended, running = wait(in_flight, timeout=0.2)
+        in_flight = list(running)
+        for future in ended:
+            future.result()

@@ -1,16 +1,19 @@
 """Runs and messages written straight into the ledger, for tests that begin after the planning."""
 
 import itertools
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 import pandas as pd
 from sqlalchemy import select
 
-from data import plan, runs
+from adapters.gateways.base import Gateway
+from data import batches, pace, plan, runs
 from data.database import reading, writing
 from data.identity import message_ids, number_keys
 from data.tables import CampaignRun, Exclusion, Message
+from tasks import sending
 
 
 def open_run(key: str = "sale", *, state: str = runs.SENDING, **fields: Any) -> CampaignRun:
@@ -30,6 +33,15 @@ def open_run(key: str = "sale", *, state: str = runs.SENDING, **fields: Any) -> 
     if state != runs.PREPARING:
         runs.move(run.id, state)
     return runs.get_run(run.id)
+
+
+def send(
+    run: CampaignRun, make_gateway: Callable[[], Gateway], rate: float = 1000
+) -> sending.Tally:
+    """Send the first batch that there is, as a worker does; the tally is empty where none is."""
+    pace.set_rate(pace.lane_of(run.gateway, run.sender), rate)
+    held = batches.take(run.id)
+    return sending.send_batch(held, make_gateway) if held else sending.Tally()
 
 
 _SPECIAL = ("1610", "1614", "3000", "3003", "3005", "3006", "3008")  # see adapters/sandbox

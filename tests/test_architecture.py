@@ -8,7 +8,12 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = ("flows", "tasks", "adapters", "data")
-PREFECT_MODULES = {"tasks/steps.py", "tasks/reporting.py", "adapters/blocks.py"}
+PREFECT_MODULES = {
+    "tasks/steps.py",
+    "tasks/reporting.py",
+    "adapters/blocks.py",
+    "adapters/limits.py",
+}
 LONGEST = 400
 SOURCES = sorted(
     path

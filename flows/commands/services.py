@@ -20,7 +20,7 @@ from flows import server
 from flows.children import Child, ChildError, answers
 
 WORK_POOL = "sms"
-_WORKER = ("prefect", "worker", "start", "--pool", WORK_POOL, "--name", "sms up")
+SHARD_POOL = "sms-shards"
 # Prefect's 10 seconds are long for somebody who has just pressed Submit.
 _WORKER_ENV = {"PREFECT_WORKER_QUERY_SECONDS": "2"}
 # A process that was stopped a moment ago may still be letting go of its port.
@@ -70,11 +70,19 @@ def sandbox(
     serve(number, journal=path, account_sid=sid, auth_token=token)
 
 
-def up() -> None:
+def up(
+    workers: Annotated[
+        int, typer.Option(min=1, help="Workers that send; more than 1 needs PostgreSQL.")
+    ] = 1,
+) -> None:
     """Start everything, with the UI.
 
-    Prefect's server and UI, a worker, the receiver and the sandbox. Ctrl-C stops all of it.
+    Prefect's server and UI, workers, the receiver and the sandbox. Ctrl-C stops all of it.
     """
+    if workers > 1 and settings().database.startswith("sqlite"):
+        raise ChildError(
+            "several workers cannot share SQLite: set SMS_DATABASE_URL to a PostgreSQL database"
+        )
     for kind in (signal.SIGINT, signal.SIGTERM):
         signal.signal(kind, signal.default_int_handler)
     with suppress(KeyboardInterrupt):
@@ -84,7 +92,7 @@ def up() -> None:
         migrate()
         with ExitStack() as stack:
             try:
-                children = _start_all(stack, found)
+                children = _start_all(stack, found, workers)
                 print(_directions(), flush=True)
                 while True:
                     time.sleep(1)
@@ -95,7 +103,7 @@ def up() -> None:
                 print("stopping …", flush=True)
 
 
-def _start_all(stack: ExitStack, server_runs: bool) -> list[Child]:
+def _start_all(stack: ExitStack, server_runs: bool, workers: int) -> list[Child]:
     """Start what `up` runs, side by side where it can be. Closing the stack stops it all."""
     children: list[Child] = []
 
@@ -116,11 +124,20 @@ def _start_all(stack: ExitStack, server_runs: bool) -> list[Child]:
     add_sandbox_gateway()
     receiver = keep(_launch_receiver())
     deploy()
-    worker = [sys.executable, "-m", *_WORKER]
-    keep(Child("worker", worker, env=_WORKER_ENV, log=_log("worker")))
+    for number in range(1, workers + 1):
+        keep(_launch_worker(number, workers))
     _await_sandbox(sandbox)
     _await_receiver(receiver)
     return children
+
+
+def _launch_worker(number: int, workers: int) -> Child:
+    """Start a worker: the first one for the campaigns' flows, the others for their shards."""
+    name = "worker" if number == 1 else f"worker {number}"
+    pool = ["--pool", WORK_POOL] if number == 1 else ["--pool", SHARD_POOL, "--limit", "1"]
+    command = [sys.executable, "-m", "prefect", "worker", "start", *pool, "--name", f"sms {name}"]
+    shards = {"SMS_SHARDS": str(workers - 1)} if workers > 1 else {}
+    return Child(name, command, env=_WORKER_ENV | shards, log=_log(name.replace(" ", "-")))
 
 
 def _refuse_taken_ports(server_runs: bool) -> None:
@@ -217,7 +234,8 @@ def deploy() -> None:
     Their runs work in the current directory, so that `.env` and relative paths mean to them what
     they mean to the command line here.
     """
-    _create_work_pool()
+    for pool in (WORK_POOL, SHARD_POOL):
+        _create_work_pool(pool)
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
     done = subprocess.run(  # noqa: S603 - our own command
         [*command, "--prefect-file", str(PROJECT / "prefect.yaml")],
@@ -230,14 +248,14 @@ def deploy() -> None:
         raise ChildError(f"`prefect deploy --all` failed: {' '.join(last)}")
 
 
-def _create_work_pool() -> None:
+def _create_work_pool(name: str) -> None:
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import WorkPoolCreate
     from prefect.exceptions import ObjectAlreadyExists
     from prefect.workers.process import ProcessWorker
 
     template = ProcessWorker.get_default_base_job_template()
-    pool = WorkPoolCreate(name=WORK_POOL, type=ProcessWorker.type, base_job_template=template)
+    pool = WorkPoolCreate(name=name, type=ProcessWorker.type, base_job_template=template)
     # One that is there may have been given limits in the UI: it stays as it is.
     with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):
         client.create_work_pool(pool)

@@ -15,6 +15,8 @@ import httpx
 import psutil
 from httpx_aiohttp import AiohttpTransport
 
+from data import pace
+from data.batches import take
 from data.settings import settings
 from tasks import sending
 from tests import plans
@@ -80,8 +82,11 @@ def _ledger(messages: int, base_url: str) -> Figure:
     batches = [place // size for place in range(messages)]
     plans.add_messages(campaign, plans.numbers(messages), batch=batches, text=TEXT)
 
-    def send(batch: int) -> Counter[str]:
-        return sending.send_batch(campaign.id, batch, lambda: gateway(base_url), RATE).counts
+    pace.set_rate(pace.lane_of(campaign.gateway, campaign.sender), RATE)
+
+    def send(_: int) -> Counter[str]:
+        held = take(campaign.id)
+        return sending.send_batch(held, lambda: gateway(base_url)).counts if held else Counter()
 
     with timed() as timing, ThreadPoolExecutor(settings().batches_in_flight) as pool:
         counts = sum(pool.map(send, sorted(set(batches))), Counter[str]())

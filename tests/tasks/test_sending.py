@@ -59,7 +59,7 @@ def fresh(sandbox: Sandbox, count: int) -> list[str]:
 
 
 def send(run: CampaignRun, make: Callable[..., Gateway]) -> sending.Tally:
-    return sending.send_batch(run.id, 0, make, RATE)
+    return plans.send(run, make, RATE)
 
 
 def test_everybody_gets_one_message(
@@ -226,7 +226,7 @@ def test_pausing_or_cancelling_stops_a_batch_within_a_window(
     plans.add_messages(run, fresh(sandbox, 100))
     timer = threading.Timer(1.0, runs.move, (run.id, state))
     timer.start()
-    tally = sending.send_batch(run.id, 0, gateway, rate=20)
+    tally = plans.send(run, gateway, 20)
     timer.join()
     assert tally.stopped == f"the run is {state}"
     assert 20 <= plans.states(run).count("accepted") <= 60
@@ -239,7 +239,7 @@ def test_who_opts_out_while_it_is_sent_gets_nothing_more(
     plans.add_messages(run, people)
     timer = threading.Timer(0.5, plans.opt_out, (people[-1], now()))
     timer.start()
-    sending.send_batch(run.id, 0, gateway, rate=30)
+    plans.send(run, gateway, 30)
     timer.join()
     assert plans.messages(run)[people[-1]].state == "suppressed"
     assert sandbox.accepted(people[-1]) == []
@@ -289,7 +289,7 @@ def test_the_deadline_of_a_message_travels_with_it(
             sent.extend(messages)
             return await self.inner.submit(messages)
 
-    sending.send_batch(run.id, 0, lambda: Spy(gateway()), RATE)
+    plans.send(run, lambda: Spy(gateway()), RATE)
     (outgoing,) = sent
     assert timedelta(minutes=55) < outgoing.deadline - now() < timedelta(minutes=61)
 
