@@ -115,7 +115,8 @@ class Applied:
     """Run ids of the messages."""
     opt_outs: pd.DataFrame
     """Columns recipient (E.164), reason, gateway, occurred_at (UTC): one row a recipient that a
-    gateway reported as opted out, once, however often it does."""
+    gateway reported as opted out, once a message, however often it does. Of several messages the
+    latest counts: an opt-in may have come in between."""
 
 
 def append(connection: Connection, events: Sequence[Mapping[str, Any]] | pd.DataFrame) -> None:
@@ -291,7 +292,10 @@ _OPT_OUTS = text("""
     SELECT recipient, reason, gateway, occurred_at FROM (
         SELECT message.recipient, 'gateway_' || COALESCE(e.error_code, 'optout') AS reason,
             e.gateway, COALESCE(e.occurred_at, e.received_at) AS occurred_at,
-            ROW_NUMBER() OVER (PARTITION BY message.recipient ORDER BY e.id) AS place
+            ROW_NUMBER() OVER (
+                PARTITION BY message.recipient
+                ORDER BY COALESCE(e.occurred_at, e.received_at) DESC, e.id
+            ) AS place
         FROM matched_event
         JOIN delivery_event AS e ON e.id = matched_event.event_id
         JOIN message ON message.id = matched_event.message_id

@@ -17,6 +17,8 @@ from data.tables import CampaignRun, Message, UtcDateTime
 
 _CLOCKS = timedelta(minutes=10)
 """How far the clocks of two installations may be apart."""
+_PAGE = 10_000
+"""Keys in one statement: both databases have a limit, and a restored run can be all in doubt."""
 
 
 def strand(run_id: str) -> int:
@@ -75,14 +77,16 @@ def doubt_restored(connection: Connection, taken_at: datetime) -> None:
     )
 
 
-def doubted(run_id: str) -> list[Message]:
-    """Return the messages of a run that are in doubt (at most the windows that were in flight)."""
+def doubted(run_id: str, after: str = "", limit: int | None = None) -> list[Message]:
+    """Return the messages of a run that are in doubt, by id, those past `after`.
+
+    They are at most the windows that were in flight; after a restored backup they may be all.
+    """
     table = Message.__table__  # type: ignore[attr-defined]
+    mine = (table.c.run_id == run_id, table.c.state == IN_DOUBT, table.c.id > after)
     with reading() as connection:
-        rows = connection.execute(
-            select(table).where(table.c.run_id == run_id, table.c.state == IN_DOUBT)
-        ).mappings()
-        return [Message(**row) for row in rows]
+        statement = select(table).where(*mine).order_by(table.c.id).limit(limit)
+        return [Message(**row) for row in connection.execute(statement).mappings()]
 
 
 def known_ids(number_keys: Collection[str]) -> dict[str, frozenset[str]]:
@@ -90,16 +94,17 @@ def known_ids(number_keys: Collection[str]) -> dict[str, frozenset[str]]:
 
     One id belongs to one message: what a look-up finds must not be taken for another's.
     """
+    keys, found = list(number_keys), dict[str, set[str]]()
     with reading() as connection:
-        rows = connection.execute(
-            select(col(Message.number_key), col(Message.gateway_message_id)).where(
-                col(Message.number_key).in_(number_keys),
-                col(Message.gateway_message_id).is_not(None),
+        for start in range(0, len(keys), _PAGE):
+            rows = connection.execute(
+                select(col(Message.number_key), col(Message.gateway_message_id)).where(
+                    col(Message.number_key).in_(keys[start : start + _PAGE]),
+                    col(Message.gateway_message_id).is_not(None),
+                )
             )
-        )
-        found: dict[str, set[str]] = {}
-        for key, gateway_id in rows:
-            found.setdefault(key, set()).add(str(gateway_id))
+            for key, gateway_id in rows:
+                found.setdefault(key, set()).add(str(gateway_id))
     return {key: frozenset(ids) for key, ids in found.items()}
 
 

@@ -6,7 +6,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from data.database import DatabaseError, is_sqlite, reading, writing
 from data.settings import PROJECT, settings
@@ -30,22 +30,41 @@ def migrate() -> None:
 
 @cache
 def _migrate(_url: str) -> None:
-    config = _config()
-    script = ScriptDirectory.from_config(config)
-    newest = script.get_current_head()
+    newest = ScriptDirectory.from_config(_config()).get_current_head()
     with reading() as connection:
-        if MigrationContext.configure(connection).get_current_revision() == newest:
+        if shape(connection) == newest:
             return
     # SQLite's lock is the write transaction itself; DDL is transactional in both databases.
     with writing() as connection:
-        if not is_sqlite(connection):
-            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-        present = MigrationContext.configure(connection).get_current_revision()
-        known = {revision.revision for revision in script.walk_revisions()}
-        if present is not None and present not in known:
+        lock(connection)
+        present = shape(connection)
+        if present is not None and present not in shapes():
             raise DatabaseError(
                 f"the database has the shape {present}, which this version does not know: "
                 "it was changed by a newer version of sms-campaigns; update this installation"
             )
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        upgrade(connection)
+
+
+def shape(connection: Connection) -> str | None:
+    """The revision that the database is at; None: it holds no tables of ours."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def shapes() -> list[str]:
+    """Every revision that this version knows, the oldest first."""
+    script = ScriptDirectory.from_config(_config())
+    return [revision.revision for revision in script.walk_revisions()][::-1]
+
+
+def lock(connection: Connection) -> None:
+    """Keep other processes from changing the shape, until the transaction ends."""
+    if not is_sqlite(connection):
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+
+
+def upgrade(connection: Connection, to: str = "head") -> None:
+    """Bring the database to a revision, inside the caller's writing transaction."""
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, to)

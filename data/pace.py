@@ -18,6 +18,10 @@ HEADROOM = 0.015
 a second of the gateway's clock fuller than its rate: this much of a second is how late they may be
 (`tasks.pacing`)."""
 HELD_WAIT = 1.0
+HELD_MOST = 30.0
+"""Seconds that a gateway that throttles holds a lane at once, at most."""
+_LONGEST = 20
+"""Segments of a message, and some more: the widest gap between two reservations."""
 WINDOW = 1.0
 """Seconds of the rate that are reserved at once, at most."""
 HORIZON = 0.25
@@ -89,7 +93,9 @@ def reserve(lane: str, units: float) -> Slots:
         if found is None or found.rate <= 0:
             return Slots(HELD_WAIT)
         now = clock(connection).timestamp()
-        start = max(found.next_at, now)
+        # Further ahead than can be right: the clock was set back.
+        ahead = found.next_at - now > HELD_MOST + _LONGEST / found.rate
+        start = now if ahead else max(found.next_at, now)
         if start > now + HORIZON:
             return Slots(start - now - HORIZON)
         spacing = 1 / (found.rate * (1 - HEADROOM))
@@ -115,7 +121,7 @@ def extend(lane: str, end: float, seconds: float) -> float | None:
 def hold(lane: str, seconds: float) -> None:
     """Let nothing leave by a lane for so long: its gateway has asked us to wait."""
     with writing() as connection:
-        until = clock(connection).timestamp() + seconds
+        until = clock(connection).timestamp() + min(seconds, HELD_MOST)
         connection.execute(
             update(PaceLane)
             .where(col(PaceLane.lane) == lane, col(PaceLane.next_at) < until)

@@ -18,7 +18,7 @@ from sqlmodel import col
 from data.database import reading
 from data.deliveries import FINAL
 from data.errors import SmsError
-from data.tables import Exclusion, Result, UtcDateTime
+from data.tables import CampaignRun, Exclusion, Result, UtcDateTime
 
 COLUMNS = (
     "row",
@@ -59,6 +59,10 @@ def rebuild(connection: Connection, run_id: str) -> int:
     Raises `NotAccounted` where a record has two outcomes.
     """
     run = {"run_id": run_id}
+    # One at a time: two would each delete what they see, and both insert. (SQLite's are.)
+    connection.execute(
+        select(col(CampaignRun.id)).where(col(CampaignRun.id) == run_id).with_for_update()
+    )
     try:
         with connection.begin_nested():
             connection.execute(text("DELETE FROM result WHERE run_id = :run_id"), run)
@@ -85,6 +89,11 @@ def refresh_reported(connection: Connection) -> None:
 def refresh_expired(connection: Connection, run_ids: Collection[str], at: datetime) -> None:
     """Bring the rows up to date of the messages of these runs that expired at this instant."""
     connection.execute(_REFRESH_EXPIRED, {"run_ids": list(run_ids), "at": at})
+
+
+def is_behind(connection: Connection, run_id: str) -> bool:
+    """Whether results of a run are missing, or open although the message's outcome is another."""
+    return bool(connection.execute(_BEHIND, {"run_id": run_id}).scalar_one())
 
 
 def account(connection: Connection, run_id: str) -> Account:
@@ -307,6 +316,16 @@ _REFRESH_EXPIRED = text(f"""{_FROM_MESSAGES} AND "row" IS NOT NULL
     AND run_id IN :run_ids AND state = 'expired' AND final_at = :at {_REFRESH}""").bindparams(
     bindparam("run_ids", expanding=True), bindparam("at", type_=UtcDateTime())
 )
+
+_BEHIND = text(f"""
+    SELECT (SELECT COUNT(*) FROM result WHERE run_id = :run_id)
+            <> (SELECT COALESCE(records_read, 0) FROM campaign_run WHERE id = :run_id)
+        OR EXISTS (
+            SELECT 1 FROM result JOIN message ON message.id = result.message_id
+            WHERE result.run_id = :run_id AND outcome IN ('pending', 'in_doubt', 'deferred')
+                AND outcome <> {MESSAGE_OUTCOME}
+        )
+""")  # noqa: S608 - the outcome is above
 
 _FROM_EXCLUSIONS = text("""
     INSERT INTO result (run_id, "row", recipient, outcome, reason, rule)

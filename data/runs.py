@@ -151,6 +151,12 @@ def find_run(name: str) -> CampaignRun:
     return found[0]
 
 
+def of_flow_run(flow_run_id: str) -> CampaignRun | None:
+    """Return the run that a Prefect run works on."""
+    found = _select(col(CampaignRun.flow_run_id) == flow_run_id)
+    return found[0] if found else None
+
+
 def list_runs(states: Iterable[str] | None = None, limit: int = 1000) -> list[CampaignRun]:
     """Return the newest runs first, all or those in `states`."""
     if states is None:

@@ -9,10 +9,16 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from data.errors import SmsError
+
 PROJECT = Path(__file__).resolve().parent.parent
+
+
+class SettingsError(SmsError):
+    """A setting that cannot be meant."""
 
 
 class Settings(BaseSettings):
@@ -26,6 +32,9 @@ class Settings(BaseSettings):
     receiver_port: int = 8780
     sandbox_port: int = 8790
     prefect_port: int = 4200
+    ui_login: SecretStr | None = Field(
+        None, description="`name:password` that Prefect's UI and API ask for; empty: no login"
+    )
     audience_folders: Annotated[list[Path], NoDecode] = Field(
         default_factory=list,
         description="Folders that audience files may be read from, separated as in PATH;"
@@ -39,7 +48,10 @@ class Settings(BaseSettings):
     request_timeout: float = Field(10, description="Seconds for one request to a gateway")
     batch_size: int = Field(500, ge=1, description="Messages in one batch, a Prefect task")
     batches_in_flight: int = Field(4, ge=1, description="Batches that are sent at one time")
-    requests_in_flight: int = Field(32, ge=1, description="Requests at one time in one batch")
+    shards: int = Field(
+        0, ge=0, description="Runs of send-shard that help to send a campaign (PostgreSQL only)"
+    )
+    requests_in_flight: int = Field(128, ge=1, description="Requests at one time in one batch")
     report_wait: float = Field(60, description="Seconds a run waits for reports before its summary")
     expire_after: float = Field(
         259_200, description="Seconds after which a message without a final report has expired"
@@ -52,6 +64,16 @@ class Settings(BaseSettings):
     def _split_folders(cls, value: object) -> object:
         if isinstance(value, str):
             return [Path(part) for part in value.split(os.pathsep) if part]
+        return value
+
+    @field_validator("ui_login")
+    @classmethod
+    def _name_and_password(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None or not value.get_secret_value():
+            return None
+        name, _, password = value.get_secret_value().partition(":")
+        if not name or not password:
+            raise ValueError("write name:password")
         return value
 
     @property
@@ -92,8 +114,16 @@ class Settings(BaseSettings):
 
 @cache
 def settings() -> Settings:
-    """Return the settings of this process. Tests call `settings.cache_clear()` after a change."""
-    made = Settings()
+    """Return the settings of this process. Tests call `settings.cache_clear()` after a change.
+
+    Raises `SettingsError` naming the variable; never its value, which may be a secret.
+    """
+    try:
+        made = Settings()
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        name = f"SMS_{first['loc'][0]}".upper()
+        raise SettingsError(f"{name}: {first['msg'].removeprefix('Value error, ')}") from None
     # Numbers, texts and keys of people lie in it: nobody else on the machine may look.
     made.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     return made

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from data.errors import SmsError
-from data.senders import is_dead, this_sender
+from data.senders import is_dead, this_process
 from data.settings import settings
 
 
@@ -51,22 +51,30 @@ class Workspace:
         path = self.report("preparing")
         try:
             with path.open("x") as lock:
-                lock.write(this_sender())
+                lock.write(this_process())
         except FileExistsError:
             if self.is_taken():
                 raise TakenError(
                     f"run {self._run_id} is being prepared by another process: wait for it,"
                     f" or end it by `sms cancel {self._run_id}`"
                 ) from None
-            path.write_text(this_sender())
+            path.write_text(this_process())
 
     def is_taken(self) -> bool:
         """Whether a living process other than this one prepares this run."""
+        owner = self._owner()
+        return owner not in {"", this_process()} and not is_dead(owner)
+
+    def is_abandoned(self) -> bool:
+        """Whether the process that prepared this run is known to have died of it."""
+        owner = self._owner()
+        return bool(owner) and is_dead(owner)
+
+    def _owner(self) -> str:
         try:
-            owner = self.report("preparing").read_text()
+            return self.report("preparing").read_text()
         except FileNotFoundError:
-            return False
-        return owner not in {"", this_sender()} and not is_dead(owner)
+            return ""
 
     def leave(self) -> None:
         """Give the preparation back."""

@@ -1,6 +1,7 @@
 """The campaign as people describe it: the fields of the form in the UI and of `FILE.yaml`."""
 
 import re
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -237,7 +238,8 @@ def _find_audience(fields: dict[str, Any], beside: Path) -> None:
     source = fields.get("audience")
     if isinstance(source, dict) and isinstance(given := source.get("path"), str):
         here, there = Path(given), beside / given
-        source["path"] = str(there if not here.exists() and there.exists() else here)
+        with suppress(OSError):  # too long for any file, which opening it will say
+            source["path"] = str(there if not here.exists() and there.exists() else here)
 
 
 def _validated(path: Path, fields: dict[str, Any]) -> Campaign:

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from data.errors import SmsError
-from flows.commands import campaigns, gateways, records, services
+from flows.commands import backups, campaigns, gateways, records, services
 
 app = typer.Typer(
     name="sms",
@@ -23,12 +23,15 @@ campaigns.register(app)
 services.register(app)
 records.register(app)
 gateways.register(app)
+backups.register(app)
 
 WAITING = 3
 
 
 def main() -> None:
     """Run a command; an error for people becomes one line on stderr and exit code 1."""
+    # For whatever this and its children write: logs, databases, backups. All of it is private.
+    before = os.umask(0o077)
     try:
         app()
     except SmsError as error:
@@ -42,3 +45,5 @@ def main() -> None:
         # The reader (`head`) has what it wanted. Python would complain at exit without this.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    finally:
+        os.umask(before)

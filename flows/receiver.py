@@ -5,13 +5,19 @@ import threading
 import time
 
 from adapters import blocks
-from adapters.gateways import make_gateway
+from adapters.gateways import Settings, make_gateway
 from adapters.gateways.base import Gateway, Timeouts
 from adapters.web import app as web
+from data.errors import SmsError
 from data.settings import settings
 
 _REFRESH_SECONDS = 30.0
+_LOOK_SECONDS = 1.0
 _log = logging.getLogger("sms.receiver")
+
+
+class PrefectAwayError(SmsError):
+    """Prefect does not say what gateways there are."""
 
 
 class Gateways:
@@ -21,30 +27,31 @@ class Gateways:
         self._known: dict[str, Gateway] = {}
         self._looked_at = 0.0
         self._lock = threading.Lock()
-        self._refresh()
+        self._look()
         threading.Thread(target=self._keep_fresh, daemon=True, name="gateways").start()
 
     def known(self, name: str) -> Gateway | None:
         """Return a gateway from memory."""
         return self._known.get(name)
 
-    def look_up(self, name: str) -> Gateway | None:
-        """Return a gateway that may have been added since; Prefect is asked once a second.
+    def refresh(self) -> None:
+        """Learn of gateways that have been added since; Prefect is asked once a second at most.
 
-        Callers wait for a look that is under way: a gateway's first callbacks come many at a time.
+        Raises `PrefectAwayError` where it does not answer: whether there is a gateway is open then.
         """
         with self._lock:
-            if name not in self._known and time.monotonic() - self._looked_at > 1:
-                self._refresh()
-        return self._known.get(name)
+            # Waited for, not passed over: a gateway may have been added since that last look.
+            time.sleep(max(self._looked_at + _LOOK_SECONDS - time.monotonic(), 0))
+            if not self._look():
+                raise PrefectAwayError("Prefect does not answer: is its server running?")
 
     def _keep_fresh(self) -> None:
         while True:
             time.sleep(_REFRESH_SECONDS)
             with self._lock:
-                self._refresh()
+                self._look()
 
-    def _refresh(self) -> None:
+    def _look(self) -> bool:
         try:
             found = blocks.documents(blocks.SmsGateway)
         except Exception as error:  # noqa: BLE001 - whatever keeps Prefect from answering
@@ -53,24 +60,30 @@ class Gateways:
                 len(self._known),
                 type(error).__name__,
             )
-            return
+            return False
         finally:
             self._looked_at = time.monotonic()
-        self._known = {
-            name: make_gateway(
+        made = {name: self._make(name, block.settings) for name, block in found}
+        self._known = {name: gateway for name, gateway in made.items() if gateway is not None}
+        return True
+
+    def _make(self, name: str, saved: Settings) -> Gateway | None:
+        try:
+            return make_gateway(
                 name,
-                block.settings,
+                saved,
                 receiver_url=settings().receiver_url,
                 timeouts=Timeouts(request=settings().request_timeout),
             )
-            for name, block in found
-        }
+        except Exception as error:  # noqa: BLE001 - one gateway must not take the rest along
+            _log.error("gateway %s cannot be used as it is saved: %s", name, type(error).__name__)
+            return self._known.get(name)
 
 
 def serve(*, host: str, port: int) -> None:
     """Serve delivery reports until the process is told to stop."""
     gateways = Gateways()
     app = web.create_app(
-        gateways.known, look_up=gateways.look_up, public_url=settings().receiver_url
+        gateways.known, refresh=gateways.refresh, public_url=settings().receiver_url
     )
     web.serve(app, port, host)

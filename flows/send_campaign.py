@@ -10,6 +10,7 @@ from pydantic import Field
 
 from data import ledger, runs
 from data.migrate import migrate
+from data.privacy import impersonal
 from data.settings import settings
 from data.tables import CampaignRun
 from flows import stages
@@ -32,6 +33,7 @@ class Approval(RunInput):
     flow_run_name="{campaign.name}",
     task_runner=ThreadPoolTaskRunner(max_workers=settings().batches_in_flight),  # type: ignore[arg-type]
 )
+@impersonal
 def send_campaign(campaign: Campaign) -> dict[str, Any]:
     """Send an SMS campaign: one message to everybody in an audience who may get it.
 

@@ -5,6 +5,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from data import ledger, runs
 from data.migrate import migrate
+from data.privacy import impersonal
 from data.settings import settings
 from flows.watch import watched
 from tasks import steps
@@ -15,6 +16,7 @@ from tasks import steps
     flow_run_name="shard of {run_id}",
     task_runner=ThreadPoolTaskRunner(max_workers=settings().batches_in_flight),  # type: ignore[arg-type]
 )
+@impersonal
 def send_shard(run_id: str) -> dict[str, int]:
     """Take batches of a run that is being sent, and send them, until there is none left.
 

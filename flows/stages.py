@@ -3,6 +3,7 @@
 import time
 
 from prefect import get_run_logger
+from prefect.runtime import flow_run
 
 from data import doubts, ledger, plan, results, runs
 from data.database import now, reading, writing
@@ -85,6 +86,10 @@ def _send_to_the_end(run: CampaignRun) -> CampaignRun:
     while True:
         steps.send_batches(run.id, run.gateway, progress)
         run = runs.get_run(run.id)
+        if run.state == runs.RECONCILING and ledger.is_unsent(run.id):
+            # A slow sender gave some back after another process had seen the end.
+            runs.move(run.id, runs.SENDING)
+            continue
         if run.state in (runs.RECONCILING, runs.FINISHED):
             return run  # another process has sent the rest meanwhile
         if run.state != runs.SENDING:
@@ -141,3 +146,17 @@ def carry_on(run_id: str) -> dict[str, int]:
             raise
     wait_for_reports(run_id)
     return finish(run_id)
+
+
+def go_on(run: CampaignRun) -> dict[str, int]:
+    """Go on with a run wherever it stands, from its stored plan; prepare it where it has none."""
+    if run.state in {*UNPLANNED, runs.SENDING, runs.PAUSED, runs.RECONCILING}:
+        # Cancelling in Prefect's UI counts for the Prefect run that works on it now: the first
+        # one may have failed long ago.
+        runs.store(run.id, flow_run_id=flow_run.id)
+    if run.state in UNPLANNED:
+        asks = run.parameters.get("approval", True) and run.approved_at is None
+        prepare(run, runs.WAITING if asks else runs.SENDING)
+    if runs.get_run(run.id).state in (runs.SENDING, runs.PAUSED, runs.RECONCILING):
+        return carry_on(run.id)
+    return finish(run.id) if run.planned else {}

@@ -7,7 +7,7 @@ seen here is written to the ledger, where every window of every worker reads it.
 import logging
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from prefect import get_run_logger, suspend_flow_run
 from prefect.client.orchestration import get_client
@@ -19,7 +19,7 @@ from adapters import blocks
 from adapters.limits import rate_in_force
 from data import pace, runs
 from data.tables import CampaignRun
-from tasks import control
+from tasks import control, sending
 
 EVERY_SECONDS = 1.0
 PAUSED_SECONDS = 7 * 24 * 3600
@@ -37,12 +37,19 @@ def watched(run: CampaignRun, *, decides: bool = True) -> Iterator[None]:
     block = blocks.load(blocks.SmsGateway, run.gateway).settings
     own = str(flow_run.id) if decides and flow_run.id else None
     watch = _Watch(run, float(block.rate), own)
+    sending.halted.discard(run.id)
     watch.look()
     over = threading.Event()
     thread = threading.Thread(target=watch.keep_looking, args=(over,), daemon=True, name="watch")
     thread.start()
     try:
         yield
+    except BaseException:
+        # Told to end (a cancelled run gets SIGTERM): the batches, in threads, end their windows.
+        sending.halted.add(run.id)
+        with suppress(Exception):
+            watch.look()
+        raise
     finally:
         over.set()
         thread.join(EVERY_SECONDS)

@@ -5,6 +5,7 @@ value does. Not here: which column a name means, and writing the texts (composit
 """
 
 import inspect
+import re
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -49,6 +50,9 @@ _ALLOWED = (
 _COMPARISONS = ("eq", "ne", "in", "notin")
 _TESTS = ("defined", "undefined")
 _LISTS = (nodes.List, nodes.Tuple)
+_LONG_NUMBER = "a number is too long; put it in quotes"
+# What no text can hold: PostgreSQL stores no NUL, and half a surrogate pair is no character.
+_UNWRITABLE = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f\ud800-\udfff]")
 
 
 class TemplateError(SmsError):
@@ -122,8 +126,13 @@ def parse(source: str) -> nodes.Template:
         raise TemplateError(
             f"the message has {len(source):,} characters; {MAX_SOURCE:,} are the most"
         )
+    for number, line in enumerate(source.split("\n"), start=1):
+        if fault := _unwritable(line):
+            raise TemplateError(f"line {number} of the message: {fault}")
     try:
         tree = ENVIRONMENT.parse(source)
+    except ValueError as error:  # of more digits than Python reads
+        raise TemplateError(f"in the message, {_LONG_NUMBER}") from error
     except jinja2.TemplateSyntaxError as error:
         hint = ""
         if "end of print statement" in str(error.message):
@@ -135,11 +144,16 @@ def parse(source: str) -> nodes.Template:
     return tree
 
 
+def _unwritable(text: str) -> str | None:
+    found = _UNWRITABLE.search(text)
+    return found and f"the character U+{ord(found[0]):04X} cannot be sent; delete it"
+
+
 def _check(node: nodes.Node, parent: nodes.Node | None = None) -> None:
     """Refuse whatever is not on the allow-list."""
     fault = _fault(node, parent)
     if fault is not None:
-        raise TemplateError(f"line {node.lineno} of the message: {fault}")
+        raise TemplateError(f"line {node.lineno or 1} of the message: {fault}")
     for child in node.iter_child_nodes():
         _check(child, node)
 
@@ -149,6 +163,10 @@ def _fault(node: nodes.Node, parent: nodes.Node | None) -> str | None:  # noqa: 
         named = (words for kind, words in REFUSED.items() if isinstance(node, kind))
         return next(named, f"{type(node).__name__} is not allowed")
     match node:
+        case nodes.Const(value=str(text)):
+            return _unwritable(text)
+        case nodes.Const(value=int(number)) if number >= 10**18:  # hexadecimal ones are read
+            return _LONG_NUMBER
         # A list would be shown with its brackets, and with its missing values.
         case nodes.List() | nodes.Tuple() if not isinstance(parent, nodes.Operand):
             return "a list cannot be shown; write {{ a }}, {{ b }}"

@@ -17,6 +17,7 @@ from adapters.sources import Audience, HttpConnection, SqlConnection, open_sourc
 from data import consent_ledger, plan, runs
 from data.database import now, reading
 from data.identity import message_ids, number_keys
+from data.privacy import impersonal
 from data.rules import RULES
 from data.settings import settings
 from data.workspace import Workspace
@@ -57,6 +58,7 @@ class Pulled:
     notes: list[str] = field(default_factory=list)
 
 
+@impersonal
 def pull(brief: Brief, connections: Connections) -> Pulled:
     """Read the whole audience into the workspace, then store the number of records.
 
@@ -95,6 +97,7 @@ def versions() -> dict[str, str]:
     }
 
 
+@impersonal
 def check(brief: Brief, pulled: Pulled, number: int, validator: Validator, totals: Totals) -> None:
     """Validate one partition and read its phone numbers; add what was found to `totals`."""
     workspace = Workspace(brief.run_id)
@@ -132,11 +135,13 @@ def _refusing(rejected: pd.DataFrame) -> pd.DataFrame:
     return numbers.loc[numbers["valid"], ["e164"]]
 
 
+@impersonal
 def check_total(brief: Brief, totals: Totals) -> None:
     """Raise `TooManyBadRows` where more of the audience is bad than the campaign allows."""
     check_share(totals, brief.max_invalid_share)
 
 
+@impersonal
 def deduplicate_partitions(brief: Brief) -> int:
     """De-duplicate across all partitions; return how many records are repetitions.
 
@@ -166,6 +171,7 @@ class Planned:
     """Columns `encoding, segments, forcing, messages`: how many texts of each kind."""
 
 
+@impersonal
 def plan_partition(brief: Brief, pulled: Pulled, number: int, at: datetime, first: int) -> Planned:
     """Turn one partition into messages and exclusions, and store both in one transaction.
 

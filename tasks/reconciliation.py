@@ -30,7 +30,7 @@ from data import consent_ledger, deliveries, doubts, ledger, results, runs
 from data.database import now as present
 from data.database import reading, writing
 from data.errors import SmsError
-from data.privacy import mask_text
+from data.privacy import impersonal, mask_text
 from data.settings import settings
 from data.tables import CampaignRun, Message, UtcDateTime
 
@@ -68,6 +68,7 @@ class Reconciled:
     """One line for each thing that did not work and held up nothing else."""
 
 
+@impersonal
 def reconcile(
     gateway_of: Callable[[str], Gateway | None],
     *,
@@ -82,7 +83,7 @@ def reconcile(
     """
     at = now or present()
     done = Reconciled()
-    changed = _strand(at) | _settle(at, done)
+    changed = _strand(run_ids, at) | _settle(at, done)
     if _poll(gateway_of, run_ids, at, done):
         changed |= _settle(at, done)
     changed |= _expire(run_ids, at, done)
@@ -92,17 +93,28 @@ def reconcile(
     return done
 
 
-def _strand(at: datetime) -> set[str]:
-    """Put in doubt what dead senders held, and close what came back into a run that has ended."""
+def _strand(run_ids: Collection[str] | None, at: datetime) -> set[str]:
+    """Put in doubt what dead senders held, and close what came back into a run that has ended.
+
+    Returns the ids of the runs whose results are others now.
+    """
     touched = set()
     for run in runs.list_runs():
         ended = run.state in (runs.CANCELLED, runs.REJECTED)
         over = run.state == runs.FINISHED or (ended and _long_ago(run.finished_at, at))
-        if run.planned and not over:
+        wanted = run_ids is None or run.id in run_ids
+        if run.planned and wanted and not over:
             closed = ledger.cancel_open(run.id) if ended else 0
-            if doubts.strand(run.id) or closed:
+            # Ended, it had its results written; since then its last windows were answered, or
+            # whoever ended it died before it wrote them.
+            if doubts.strand(run.id) or closed or (ended and _is_behind(run.id)):
                 touched.add(run.id)
     return touched
+
+
+def _is_behind(run_id: str) -> bool:
+    with reading() as connection:
+        return results.is_behind(connection, run_id)
 
 
 def _long_ago(instant: datetime | None, at: datetime) -> bool:

@@ -13,11 +13,11 @@ import pandas as pd
 
 from data import figures, results
 from data.database import reading
-from data.privacy import mask_column, mask_text
+from data.privacy import impersonal, mask_column, mask_text
 from data.tables import CampaignRun
 from data.workspace import Workspace
 from tasks import wording
-from tasks.markdown import data_uri, duration, money, records, render
+from tasks.markdown import data_uri, duration, escape, money, records, render
 from tasks.preparation import Planned
 from tasks.preview import preview_markdown, rejects_table
 from tasks.validation import Totals
@@ -28,11 +28,13 @@ COUNTRIES = 15
 _LOST = ["undelivered", "failed", "rejected", "expired"]
 
 
+@impersonal
 def show_validation(run: CampaignRun, totals: Totals) -> None:
     """Make the artifact `validation-RUN`."""
     _show("validation", run, validation_markdown(run, totals))
 
 
+@impersonal
 def show_preview(
     run: CampaignRun, notes: list[str], planned: list[Planned], rate: float | None = None
 ) -> None:
@@ -44,16 +46,17 @@ def show_preview(
 
     _show("preview", run, preview_markdown(run, notes, planned, rate))
     if table := rejects_table(run.id):
-        create_table_artifact(
-            table, key=_key("rejects", run), description=f"Rejected rows of {run.name}: a sample"
-        )
+        title = f"Rejected rows of {escape(run.name)}: a sample"
+        create_table_artifact(table, key=_key("rejects", run), description=title)
 
 
+@impersonal
 def show_campaign(run: CampaignRun) -> None:
     """Make the artifact `report-RUN`; once more, a newer version of it."""
     _show("report", run, campaign_markdown(run))
 
 
+@impersonal
 def save_report(run: CampaignRun, path: Path | None = None) -> Path:
     """Write the report as Markdown, and beside it a picture of its summary (`.png`).
 
@@ -238,9 +241,9 @@ def _countries(found: pd.DataFrame) -> list[dict[str, Any]]:
 def _show(what: str, run: CampaignRun, markdown: str) -> None:
     from prefect.artifacts import create_markdown_artifact
 
-    create_markdown_artifact(
-        markdown, key=_key(what, run), description=f"{what.capitalize()} of {run.name}"
-    )
+    # The UI shows a description as Markdown too.
+    title = f"{what.capitalize()} of {escape(run.name)}"
+    create_markdown_artifact(markdown, key=_key(what, run), description=title)
 
 
 def _key(what: str, run: CampaignRun) -> str:

@@ -17,11 +17,12 @@ import pandas as pd
 from adapters.gateways.base import UNREACHABLE, Answer, ErrorClass, Gateway, Outgoing, Suspect
 from data import batches, consent_ledger, doubts, ledger, pace, runs
 from data.batches import Held
-from data.database import UNAVAILABLE, now, writing
+from data.database import UNAVAILABLE, clock, now, writing
 from data.ledger import Claimed, Queue, Settled
+from data.privacy import impersonal
 from data.senders import this_sender
 from data.settings import settings
-from data.tables import CampaignRun
+from data.tables import CampaignRun, Message
 from tasks.consent import hours
 from tasks.pacing import Pacer
 
@@ -35,14 +36,17 @@ LEAD_SECONDS = 0.1
 """A window is claimed so long before its first slot, so that the claim does not eat the slot."""
 STAY_SECONDS = 5.0
 """A batch whose messages all wait longer for their retry is given back."""
-HOLD_SECONDS = 30.0
-"""The longest that a throttling gateway holds a lane at once."""
+DOUBTS_ASKED = 1_000
+"""Messages in doubt that are asked about at one time."""
 STORE_SECONDS = 120.0
 """How long answers are kept in memory while the database does not take them."""
 GIVE_UP_SECONDS = 300.0
 """How long a gateway may be unreachable, with nothing accepted, before the run is paused."""
 CONTENT_STOP = 20
 """So many refusals of the text or sender, with nothing accepted, stop the run: all would fail."""
+
+halted: set[str] = set()
+"""Runs that this process is to send no further window of; it is about to end."""
 
 _NOT_STARTED = "not_started"
 MakeGateway = Callable[[], Gateway]
@@ -57,6 +61,7 @@ class Tally:
     """Why the batch ended before its messages did; empty when it ran to its end."""
 
 
+@impersonal
 def send_batch(held: Held, make_gateway: MakeGateway) -> Tally:
     """Send what is queued of a batch that was taken; safe to call again at any time.
 
@@ -98,6 +103,9 @@ class _Batch:
         return self.tally
 
     def _goes_on(self) -> bool:
+        if self.run.id in halted:
+            self.tally.stopped = "its process was told to end"
+            return False
         state = runs.get_run(self.run.id).state
         if state != runs.SENDING:
             self.tally.stopped = f"the run is {state}"
@@ -141,18 +149,20 @@ class _Batch:
         """Submit a claimed window, spaced at the lane's rate, and record every answer."""
         answers = await self._submit_all(gateway, claimed)
         attempts = {message.id: message for message in claimed}
-        settled = [self._settle(answer, attempts[answer.id]) for answer in answers]
         opted_out = [a for a in answers if a.error_class is ErrorClass.OPTOUT]
 
-        def store() -> bool:
+        def store() -> tuple[list[Settled], bool]:
             with writing() as connection:
+                at = clock(connection)
+                settled = [self._settle(answer, attempts[answer.id], at) for answer in answers]
                 ledger.record(connection, self.sender, settled)
                 if opted_out:
                     numbers = [attempts[answer.id].recipient for answer in opted_out]
                     consent_ledger.append(connection, gateway_opt_outs(numbers, self.run.gateway))
-                return batches.renew(connection, self.held)
+                return settled, batches.renew(connection, self.held)
 
-        if not await self._stored(store):
+        settled, goes_on = await self._stored(store)
+        if not goes_on:
             self.tally.stopped = "another sender has taken the batch"
         self.tally.counts.update(item.state for item in settled)
         self._judge(answers)
@@ -216,8 +226,8 @@ class _Batch:
             deadline=min(ends, default=None),
         )
 
-    def _settle(self, answer: Answer, message: Claimed) -> Settled:
-        """Say what an answer means for its message."""
+    def _settle(self, answer: Answer, message: Claimed, at: datetime) -> Settled:
+        """Say what an answer means for its message. `at` is the present."""
         state, reason = _meaning(answer)
         delay = answer.retry_after
         if delay is None:
@@ -229,7 +239,7 @@ class _Batch:
             reason=reason,
             gateway_message_id=answer.gateway_message_id,
             error_code=answer.error_code,
-            retry_at=now() + timedelta(seconds=delay) if state == ledger.QUEUED else None,
+            retry_at=at + timedelta(seconds=delay) if state == ledger.QUEUED else None,
             segments=answer.segments,
             price=None if answer.price is None else format(answer.price, "f"),
             currency=answer.currency,
@@ -255,7 +265,7 @@ class _Batch:
         """Hold the lane where a whole window was throttled: the others would be, too."""
         delays = [a.retry_after for a in answers if a.retry_after and a.error_code != _NOT_STARTED]
         if delays and len(delays) == len(answers):
-            pace.hold(self.lane, min(*delays, HOLD_SECONDS))
+            pace.hold(self.lane, min(delays))
 
     def _nothing_but_content(self) -> bool:
         counts = self.tally.counts
@@ -297,6 +307,7 @@ def _meaning(answer: Answer) -> tuple[str, str]:
             return "rejected", code
 
 
+@impersonal
 def put_aside(run: CampaignRun, batch: int | None = None) -> None:
     """Settle what can no longer be claimed, and defer what lies outside its hours."""
     ended = ledger.put_aside(run, batch)
@@ -326,16 +337,23 @@ def gateway_opt_outs(numbers: Sequence[str], gateway: str) -> pd.DataFrame:
     )
 
 
+@impersonal
 def resolve_doubts(run_id: str, make_gateway: MakeGateway) -> Counter[str]:
     """Ask the gateway about everything in doubt; return how many were accepted, absent, open.
 
     What it cannot say stays in doubt until a delivery report settles it. Nothing is sent.
     """
     doubts.strand(run_id)
-    open_ones = doubts.doubted(run_id)
-    if not open_ones:
-        return Counter()
-    known = doubts.known_ids({message.number_key for message in open_ones})
+    tally: Counter[str] = Counter()
+    after = ""
+    while page := doubts.doubted(run_id, after, DOUBTS_ASKED):
+        tally.update(_ask_about(page, make_gateway()))
+        after = page[-1].id
+    return tally
+
+
+def _ask_about(messages: Sequence[Message], gateway: Gateway) -> Counter[str]:
+    known = doubts.known_ids({message.number_key for message in messages})
     suspects = [
         Suspect(
             id=message.id,
@@ -346,9 +364,8 @@ def resolve_doubts(run_id: str, make_gateway: MakeGateway) -> Counter[str]:
             lease_until=message.lease_until or now(),
             known=known.get(message.number_key, frozenset()),
         )
-        for message in open_ones
+        for message in messages
     ]
-    gateway = make_gateway()
 
     async def ask() -> dict[str, tuple[str, str | None]]:
         async with gateway:

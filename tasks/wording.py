@@ -70,6 +70,7 @@ _REASONS = {
     "no_report": "No final report came in time",
     "no_clear_answer": "The gateway did not answer clearly",
     "sender_died": "The sending process ended before the answer came",
+    "restored": "May have been sent after the backup that this was restored from",
     "run_cancelled": "The campaign was ended",
     "gateway_refused": "The gateway refused it; no code was given",
     "gateway_opted_out": "Opted out, says the gateway",

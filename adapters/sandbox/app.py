@@ -78,7 +78,7 @@ class Sandbox:
             self.control.requests += 1
             await self._submit(scope, receive, send, body)
         else:
-            await _answer(send, *self._look_up(scope, path))
+            await self._look_up(scope, path, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -142,7 +142,14 @@ class Sandbox:
         query = scope["query_string"].decode("latin-1")
         await _answer(send, *await self.control.answer(scope["method"], path, query, body))
 
-    def _look_up(self, scope: Scope, path: str) -> tuple[int, object]:
+    async def _look_up(self, scope: Scope, path: str, send: Send) -> None:
+        ordered = self.faults.draw_look_up()
+        if ordered is not None:
+            await _answer_as(ordered, send)
+        else:
+            await _answer(send, *self._found(scope, path))
+
+    def _found(self, scope: Scope, path: str) -> tuple[int, object]:
         if scope["method"] != "GET":
             return error(20004)
         query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
@@ -194,15 +201,20 @@ async def _answer(
     await send({"type": "http.response.body", "body": body})
 
 
+async def _answer_as(rule: Rule, send: Send) -> None:
+    """Give the answer that a rule orders."""
+    code = {401: 20003, 404: 20404, 429: 20429}.get(rule.code, 20500)
+    status, content = error(code, status=rule.code)
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    if rule.retry_after is not None:
+        headers = ((b"retry-after", f"{rule.retry_after:g}".encode()),)
+    await _answer(send, status, content if rule.body is None else rule.body, headers)
+
+
 async def _end(rule: Rule, scope: Scope, receive: Receive, send: Send) -> None:
     """End a request as ordered: with a status, or with a connection that is reset or closed."""
     if rule.kind == "status":
-        code = {401: 20003, 404: 20404, 429: 20429}.get(rule.code, 20500)
-        status, content = error(code, status=rule.code)
-        headers: tuple[tuple[bytes, bytes], ...] = ()
-        if rule.retry_after is not None:
-            headers = ((b"retry-after", f"{rule.retry_after:g}".encode()),)
-        await _answer(send, status, content if rule.body is None else rule.body, headers)
+        await _answer_as(rule, send)
         return
     transport = scope["extensions"][_TRANSPORT]
     if rule.kind == "reset":

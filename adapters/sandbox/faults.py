@@ -74,11 +74,11 @@ class Outcomes:
 
 
 class Rule(BaseModel):
-    """One fault to order on submissions; see README.md."""
+    """One fault to order on submissions or look-ups; see README.md."""
 
     model_config = ConfigDict(extra="forbid")
 
-    kind: Literal["status", "reset", "close", "slow", "reports"]
+    kind: Literal["status", "reset", "close", "slow", "reports", "lookups"]
     code: int = Field(503, ge=200, le=599)
     body: str | dict[str, Any] | None = None
     retry_after: float | None = None
@@ -137,6 +137,8 @@ class Faults:
             return NOTHING
         ordered = Ordered()
         for rule in self.rules:
+            if rule.kind == "lookups":
+                continue
             ends = rule.kind in ("status", "reset", "close")
             if (ends and ordered.ending is not None) or not rule.fires(to):
                 continue
@@ -147,3 +149,8 @@ class Faults:
             elif rule.reports is not None:
                 ordered.reports[rule.reports] = rule
         return ordered
+
+    def draw_look_up(self) -> Rule | None:
+        """Return the rule that strikes this look-up, if there is one."""
+        rules = (rule for rule in self.rules if rule.kind == "lookups")
+        return next((rule for rule in rules if rule.fires("")), None)

@@ -18,6 +18,8 @@ from adapters.sources.base import (
     SqlConnection,
 )
 
+LONGEST_PATH, LONGEST_NAME = 4095, 255  # bytes, of Linux: PATH_MAX, NAME_MAX
+
 _C = TypeVar("_C", SqlConnection, HttpConnection)
 
 __all__ = [
@@ -76,6 +78,10 @@ def open_source(
 def _allowed_file(given: str, folders: Sequence[Path]) -> Path:
     if not given.isprintable():
         raise SourceError("the path of the audience file holds characters that no path needs")
+    if len(given.encode()) > LONGEST_PATH or any(
+        len(part.encode()) > LONGEST_NAME for part in Path(given).parts
+    ):
+        raise SourceError("the path of the audience file is too long for any file")
     try:
         path = Path(given).resolve()
     except (OSError, RuntimeError):  # a loop of links; RuntimeError until Python 3.12

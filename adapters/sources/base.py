@@ -25,6 +25,7 @@ from data.errors import SmsError
 
 PARTITION = 100_000
 LONGEST_VALUE = 64 * 1024  # bytes of UTF-8; a value that long is a broken file, not a name
+LARGEST_PARTITION = 2**29  # bytes; 5 kB a record, while a name and an address take some hundred
 REPLACEMENT = "\ufffd"  # what a decoder writes where the bytes made no sense
 
 RejectReason = Literal[
@@ -372,13 +373,21 @@ def _holds(column: pa.Array, needle: bytes) -> bool:
     return text is not None and needle in text.to_pybytes()
 
 
-def regroup(partitions: Iterable[Partition], size: int) -> Iterator[Partition]:
-    """Cut consecutive partitions of any length, from record 1 on, into `size` records each."""
+def regroup(partitions: Iterable[Partition], size: int, name: str) -> Iterator[Partition]:
+    """Cut consecutive partitions of any length, from record 1 on, into `size` records each.
+
+    Raises SourceError where they hold more than 512 MiB: a small file can unpack to any size.
+    """
     frames, rejects = pd.DataFrame(), reject_frame([])
     end = size  # number of the last record of the next partition
     for new in partitions:
         frames = pd.concat([frames, new.frame]) if len(frames) else new.frame
         rejects = pd.concat([rejects, new.rejects]) if len(rejects) else new.rejects
+        if frames.memory_usage().sum() > LARGEST_PARTITION:
+            raise SourceError(
+                f"{name}, row {frames.index[-1]}: the {len(frames):,} rows up to here hold more"
+                " than 512 MiB of text: is this an audience?"
+            )
         while max(*frames.index[-1:], *rejects["row"].tail(1), 0, 0) > end:
             good = int(np.searchsorted(frames.index.to_numpy(), end, side="right"))
             bad = int(np.searchsorted(rejects["row"].to_numpy(), end, side="right"))

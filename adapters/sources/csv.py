@@ -106,7 +106,7 @@ class CsvSource:
     def partitions(self, size: int = PARTITION) -> Iterator[Partition]:
         """Stream the records; a quote that is never closed raises SourceError at its row."""
         try:
-            yield from regroup(self._screened(), size)
+            yield from regroup(self._screened(), size, self.name)
         except OSError as error:
             raise SourceError(f"{self.name}: cannot be read: {error.strerror}") from error
 

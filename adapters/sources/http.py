@@ -33,6 +33,8 @@ TRIES = 4
 BACK_OFF = 0.5  # seconds before the second try, then doubled
 LONGEST_WAIT = 120.0  # seconds; a Retry-After beyond it is a refusal
 LARGEST_PAGE = 64 * 2**20  # bytes, after decompression
+# One layer grows a thousandfold at most; several, or zstd, unpack a packet to gigabytes at once.
+ENCODINGS = ("", "identity", "gzip", "deflate")
 SLOWEST_PAGE = 300.0  # seconds; the read time-out alone would let a page drip in for ever
 WARNINGS = 20  # an API that puts data into its keys would otherwise warn for every record
 
@@ -53,7 +55,10 @@ class HttpSource:
         self.warnings: list[str] = []
         self._settings = connection
         self._client = httpx.Client(
-            headers={key: value.get_secret_value() for key, value in connection.headers.items()},
+            headers={
+                "Accept-Encoding": "gzip, deflate",
+                **{key: value.get_secret_value() for key, value in connection.headers.items()},
+            },
             timeout=30,
         )
         self._pages = self._all_pages()
@@ -185,6 +190,8 @@ class HttpSource:
         raise self._error(page, f"{why}, {TRIES} times: try again later")
 
     def _json(self, response: httpx.Response, page: int) -> Any:
+        if response.headers.get("Content-Encoding", "").strip().lower() not in ENCODINGS:
+            raise self._error(page, "is compressed in a way that was not asked for")
         body = bytearray()
         deadline = time.monotonic() + SLOWEST_PAGE
         for chunk in response.iter_bytes():

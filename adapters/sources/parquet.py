@@ -18,9 +18,12 @@ from adapters.sources.base import (
     Partition,
     SourceError,
     check_columns,
+    regroup,
     screen,
     text_column,
 )
+
+BATCH = 5_000  # rows unpacked at once; a page of some bytes can hold a million long values
 
 
 class ParquetSource:
@@ -48,6 +51,9 @@ class ParquetSource:
 
     def partitions(self, size: int = PARTITION) -> Iterator[Partition]:
         """Stream the rows; a damaged page raises SourceError with the row it comes after."""
+        yield from regroup(self._batches(min(size, BATCH)), size, self.name)
+
+    def _batches(self, size: int) -> Iterator[Partition]:
         before = 0
         try:
             for batch in self._file.iter_batches(batch_size=size):

@@ -5,22 +5,27 @@ Not here: what its routes do (`receiver`), and policy, which is handed in from a
 
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 import uvicorn
 from fastapi import FastAPI
-from starlette.concurrency import run_in_threadpool
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from adapters.gateways.base import Gateway
-from adapters.web.receiver import Inbox, OnInbound, Receiver
+from adapters.web.inbox import Inbox, OnInbound
+from adapters.web.limits import sparing_logs
+from adapters.web.protocol import LimitedProtocol
+from adapters.web.receiver import Receiver
+from adapters.web.shared import Shared
 from data.database import DatabaseError, ping
 from data.errors import SmsError
 
 _DRAIN = 10  # seconds that open requests have when the server is told to stop
+_PING = 5.0  # seconds that the database has to answer
 
 
 class ServeError(SmsError):
@@ -31,17 +36,17 @@ def create_app(
     gateways: Callable[[str], Gateway | None],
     *,
     public_url: str,
-    look_up: Callable[[str], Gateway | None] | None = None,
+    refresh: Callable[[], None] | None = None,
     on_inbound: OnInbound | None = None,
 ) -> FastAPI:
     """Make the receiver.
 
-    `gateways` returns a gateway by its name at once, from memory; None: there is none, unless
-    `look_up`, which may ask elsewhere, has learnt of it since. Callbacks are verified against
-    `public_url`, the address under which gateways call this server.
+    `gateways` returns a gateway by its name at once, from memory; where it knows none, `refresh`
+    is called, in a thread and never twice at a time, to learn of those that have come since.
+    Callbacks are verified against `public_url`, the address under which gateways call this server.
     """
     inbox = Inbox(on_inbound)
-    receiver = Receiver(gateways, public_url.rstrip("/"), inbox, look_up)
+    receiver = Receiver(gateways, public_url.rstrip("/"), inbox, refresh)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -51,7 +56,7 @@ def create_app(
 
     # Plain routes: FastAPI's own cost more than half of the time of a callback.
     routes = [
-        Route("/health", _health, methods=["GET"]),
+        Route("/health", _health(inbox), methods=["GET"]),
         Route("/gateways/{name}/reports", receiver.reports, methods=["GET", "POST"]),
         Route("/gateways/{name}/inbound", receiver.inbound, methods=["GET", "POST"]),
     ]
@@ -65,12 +70,33 @@ def create_app(
     )
 
 
-async def _health(_: Request) -> Response:
-    try:
-        await run_in_threadpool(ping)
-    except DatabaseError:
-        return JSONResponse({"status": "the database does not answer"}, 503)
-    return JSONResponse({"status": "ok"})
+def _health(inbox: Inbox) -> Callable[[Request], Awaitable[Response]]:
+    alive = Shared(ping)
+
+    async def health(_: Request) -> Response:
+        """200 where callbacks can be stored, else 503 with what is in the way."""
+        problem = inbox.problem()
+        if problem is None:
+            try:
+                await alive(_PING)
+            except (DatabaseError, SQLAlchemyError, TimeoutError):
+                problem = "the database does not answer"
+        return JSONResponse({"status": problem or "ok"}, 503 if problem else 200)
+
+    return health
+
+
+def configured(app: FastAPI) -> uvicorn.Config:
+    """Return how the application is to be served, limits on connections included."""
+    return uvicorn.Config(
+        app,
+        http=LimitedProtocol,
+        ws="none",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=_DRAIN,
+    )
 
 
 def serve(app: FastAPI, port: int, host: str = "127.0.0.1") -> None:
@@ -85,17 +111,10 @@ def serve(app: FastAPI, port: int, host: str = "127.0.0.1") -> None:
             f"port {port} on {host} cannot be listened on ({error.strerror}): stop what uses it,"
             " or choose another port"
         ) from error
-    config = uvicorn.Config(
-        app,
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        timeout_graceful_shutdown=_DRAIN,
-    )
     # uvicorn answers what is open and then raises the signal again: that is to end this call only.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with listening, suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listening])
+        with listening, sparing_logs(), suppress(KeyboardInterrupt):
+            uvicorn.Server(configured(app)).run(sockets=[listening])
     finally:
         signal.signal(signal.SIGTERM, before)

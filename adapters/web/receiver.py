@@ -1,155 +1,64 @@
 """Callbacks from gateways: verify, store, commit, reply. Delivery reports (DLR) and replies (MO).
 
-Nothing is acknowledged that is not stored. Matching reports to messages is not done on this path
-(`tasks/reconciliation`), and what a reply means is for the function handed in from above.
+What is not signed costs as little as possible and is counted against its caller (`limits`). Not
+here: how callbacks are stored (`inbox`), and matching them to messages (`tasks/reconciliation`).
 """
 
-import asyncio
 import logging
-import queue
-import threading
-import time
+import math
+import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
-from sqlalchemy import Connection
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from adapters.gateways.base import Callback, CallbackError, Gateway, Inbound, Report
-from data import deliveries
-from data.database import DatabaseError, now, writing
+from adapters.web.inbox import Inbox
+from adapters.web.limits import Refusals
+from adapters.web.protocol import RETRY_AFTER
+from adapters.web.shared import Shared
+from data.database import now
 from data.errors import SmsError
 
 log = logging.getLogger(__name__)
 
-OnInbound = Callable[[Connection, list[dict[str, Any]]], None]
-"""What to make of replies: it may fill the `kind` of each (keys as in `InboundMessage`), and
-writes by the connection in whose transaction the replies are stored after it returns."""
-
 MAX_BODY = 65_536  # bytes; a gateway's callback is a few hundred
-RETRY_AFTER = 5  # seconds
-
-_GROUP = 500  # events in one commit
-_GATHER = 0.010  # seconds that a commit waits for more of them
-_WAITING = 10_000  # callbacks in the queue; more are refused
+_LOOK = 5.0  # seconds that a callback waits for Prefect to say whether there is its gateway
+_CLOSES = (404, 413, 429)
 # What an adapter's reading code raises on a body that is not what it looks like.
-_UNREADABLE = (CallbackError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
+_UNREADABLE = (
+    CallbackError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
 _TWIML = '<?xml version="1.0" encoding="UTF-8"?><Response/>'
 
 
-@dataclass(slots=True)
-class _Entry:
-    """One callback on its way into the database."""
-
-    reports: list[dict[str, Any]]
-    inbound: list[dict[str, Any]]
-    stored: "asyncio.Future[bool]"
-
-
-class Inbox:
-    """Stores callbacks from one thread, many in one commit, and tells each when it is safe."""
-
-    def __init__(self, on_inbound: OnInbound | None = None) -> None:
-        self._on_inbound = on_inbound
-        self._queue: queue.Queue[_Entry | None] = queue.Queue(_WAITING)
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def start(self) -> None:
-        """Start the thread; call it inside the event loop that serves the requests."""
-        self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._run, name="receiver-inbox", daemon=True)
-        self._thread.start()
-
-    async def stop(self) -> None:
-        """Store what has arrived, and end the thread."""
-        if self._thread is not None:
-            await asyncio.to_thread(self._queue.put, None)
-            await asyncio.to_thread(self._thread.join)
-
-    async def store(
-        self, reports: list[dict[str, Any]], inbound: list[dict[str, Any]] | None = None
-    ) -> bool:
-        """Return whether the events are committed; False: not stored, the caller may try again."""
-        entry = _Entry(reports, inbound or [], asyncio.get_running_loop().create_future())
-        try:
-            self._queue.put_nowait(entry)
-        except queue.Full:
-            log.error("receiver: %d callbacks wait for the database; refusing more", _WAITING)
-            return False
-        return await entry.stored
-
-    def _run(self) -> None:
-        while group := self._gather():
-            self._tell(group, self._write(group))
-
-    def _gather(self) -> list[_Entry]:
-        """Take what arrives within a moment of the first; nothing: the end."""
-        group: list[_Entry] = []
-        events, until = 0, 0.0
-        while events < _GROUP:
-            try:
-                if not group:
-                    entry = self._queue.get()
-                    until = time.monotonic() + _GATHER
-                else:
-                    entry = self._queue.get(timeout=max(until - time.monotonic(), 0))
-            except queue.Empty:
-                break
-            if entry is None:
-                if group:
-                    self._queue.put(None)
-                break
-            group.append(entry)
-            events += len(entry.reports) + len(entry.inbound)
-        return group
-
-    def _write(self, group: Sequence[_Entry]) -> list[bool]:
-        try:
-            self._commit(group)
-        except DatabaseError as error:
-            log.error("receiver: %d callbacks not stored: %s", len(group), error)
-            return [False] * len(group)
-        except Exception as error:  # noqa: BLE001 - one bad callback must not take the rest along
-            if len(group) > 1:
-                return [self._write([entry])[0] for entry in group]
-            log.error("receiver: a callback cannot be stored (%s)", type(error).__name__)
-            return [False]
-        return [True] * len(group)
-
-    def _commit(self, group: Sequence[_Entry]) -> None:
-        reports = [report for entry in group for report in entry.reports]
-        # Copies: what the policy writes into them must not outlive a rolled-back attempt.
-        inbound = [dict(message) for entry in group for message in entry.inbound]
-        with writing() as connection:
-            deliveries.append(connection, reports)
-            if inbound:
-                if self._on_inbound is not None:
-                    self._on_inbound(connection, inbound)
-                deliveries.append_inbound(connection, inbound)
-
-    def _tell(self, group: Sequence[_Entry], stored: Sequence[bool]) -> None:
-        def settle() -> None:
-            for entry, success in zip(group, stored, strict=True):
-                if not entry.stored.done():
-                    entry.stored.set_result(success)
-
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(settle)
-
-
-@dataclass(frozen=True, slots=True)
 class Receiver:
-    """The two routes of every gateway."""
+    """The two routes of every gateway.
 
-    gateways: Callable[[str], Gateway | None]
-    public_url: str
-    inbox: Inbox
-    look_up: Callable[[str], Gateway | None] | None = None
-    """Asked in a thread about a name that `gateways` does not know; it may take its time."""
+    `refresh` is called in a thread about a name that `gateways` does not know: it may take its
+    time, and raises `SmsError` where it cannot learn what gateways there are.
+    """
+
+    def __init__(
+        self,
+        gateways: Callable[[str], Gateway | None],
+        public_url: str,
+        inbox: Inbox,
+        refresh: Callable[[], None] | None = None,
+    ) -> None:
+        self._gateways = gateways
+        self._public_url = public_url
+        self._inbox = inbox
+        self._refresh = None if refresh is None else Shared(refresh)
+        self._refusals = Refusals()
 
     async def reports(self, request: Request) -> Response:
         """Delivery reports: 204 once they are stored."""
@@ -160,32 +69,52 @@ class Receiver:
         return await self._receive(request) or Response(_TWIML, media_type="text/xml")
 
     async def _receive(self, request: Request) -> Response | None:
+        """Hear a caller unless too much of his was refused; a response only where not stored."""
+        caller = request.client.host if request.client else ""
+        if wait := self._refusals.wait(caller):
+            return _refuse(429, "too many refused requests", wait=wait)
+        try:
+            refusal = await self._take(request, caller)
+        except Exception as error:  # noqa: BLE001 - its text may hold what nobody may read
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            log.error("receiver: %s at %s:%s", type(error).__name__, at.filename, at.lineno)
+            return _refuse(500, "this cannot be taken")
+        if refusal is not None and refusal.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
+            self._refusals.count(caller)
+        return refusal
+
+    async def _take(self, request: Request, caller: str) -> Response | None:
         """Store what a callback says; a response only where that did not come about."""
         name = request.path_params["name"]
         try:
-            gateway = self.gateways(name)
-            if gateway is None and self.look_up is not None:
-                gateway = await run_in_threadpool(self.look_up, name)
-        except SmsError as error:
-            log.error("receiver: gateway %s cannot be used: %s", name, error)
-            return _later(f"gateway {name} cannot be used at present")
+            gateway = await self._find(name)
+        except (SmsError, TimeoutError):
+            return _later("this gateway is not known yet; please send it again")
         if gateway is None:
             return _refuse(404, "no gateway of this name")
         body = await _read(request)
         if body is None:
-            return _refuse(413, f"more than {MAX_BODY} bytes", close=True)
+            return _refuse(413, f"more than {MAX_BODY} bytes, or not all of them")
         callback = self._callback(request, body)
         if not _verified(gateway, callback):
             log.warning("receiver: gateway %s: a callback without a valid signature", name)
             return _refuse(403, "the signature is missing or wrong")
+        self._refusals.trust(caller)
         try:
-            reports, inbound = gateway.parse(callback)
+            rows = _rows(name, callback, *gateway.parse(callback))
         except _UNREADABLE as error:
             log.warning("receiver: gateway %s: unreadable (%s)", name, type(error).__name__)
             told = str(error) if isinstance(error, CallbackError) else "this cannot be read"
             return _refuse(400, told)
-        stored = await self.inbox.store(*_rows(name, callback, reports, inbound))
+        stored = await self._inbox.store(*rows)
         return None if stored else _later("not stored; please send it again")
+
+    async def _find(self, name: str) -> Gateway | None:
+        gateway = self._gateways(name)
+        if gateway is None and self._refresh is not None:
+            await self._refresh(_LOOK)
+            gateway = self._gateways(name)
+        return gateway
 
     def _callback(self, request: Request, body: bytes) -> Callback:
         path = request.scope.get("raw_path") or request.scope["path"].encode()
@@ -193,7 +122,7 @@ class Receiver:
         address = path + b"?" + query if query else path
         return Callback(
             method=request.method,
-            url=self.public_url + address.decode("latin-1"),
+            url=self._public_url + address.decode("latin-1"),
             headers={
                 name.decode("latin-1").lower(): value.decode("latin-1")
                 for name, value in request.scope["headers"]
@@ -211,16 +140,19 @@ def _verified(gateway: Gateway, callback: Callback) -> bool:
 
 
 async def _read(request: Request) -> bytes | None:
-    """Read the body; None as soon as it is known to be too long."""
+    """Read the body; None as soon as it is known to be too long, or not to come."""
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > MAX_BODY:
         return None
     parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > MAX_BODY:
-            return None
-        parts.append(part)
+    try:
+        async for part in request.stream():
+            size += len(part)
+            if size > MAX_BODY:
+                return None
+            parts.append(part)
+    except ClientDisconnect:
+        return None
     return b"".join(parts)
 
 
@@ -272,9 +204,13 @@ def _clean(value: str | None) -> str | None:
     return value.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
 
 
-def _refuse(status: int, error: str, *, close: bool = False) -> Response:
-    # A body that nobody reads must not be taken for the next request on the connection.
-    headers = {"connection": "close"} if close else None
+def _refuse(status: int, error: str, *, wait: float = 0) -> Response:
+    headers = {}
+    if status in _CLOSES:
+        # Nobody reads the body: what is still under way is not worth a connection.
+        headers["connection"] = "close"
+    if wait:
+        headers["retry-after"] = str(math.ceil(wait))
     return JSONResponse({"error": error}, status, headers)
 
 

@@ -38,18 +38,23 @@ def register(app: typer.Typer) -> None:
 def list_runs(
     limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 20,
 ) -> None:
-    """List the runs, newest first."""
+    """List the runs, newest first, and what those wait for that are not over."""
     from data import runs
+    from tasks.waiting import waiting
 
     migrate()
+    found = runs.list_runs(limit=limit)
     table = Table(box=None, pad_edge=False)
     for name in ("run", "key", "purpose", "state", "rows", "started (UTC)", "note"):
         table.add_column(name, overflow="fold")
-    for run in runs.list_runs(limit=limit):
+    for run in found:
         read = "" if run.records_read is None else f"{run.records_read:,}"
         started = f"{run.created_at:%Y-%m-%d %H:%M}"
         table.add_row(run.id, run.key, run.purpose, run.state, read, started, run.note)
     output().print(table, markup=False)
+    for run in found:
+        for wait in waiting(run):
+            print(f"{run.id}{' STUCK' if wait.stuck else ''}: {wait.says}")
 
 
 def export_results(

@@ -200,6 +200,15 @@ def test_an_opt_out_is_told_once(database: str) -> None:
     assert again.empty
 
 
+def test_of_opt_outs_by_several_messages_the_latest_is_told(database: str) -> None:
+    # Told of the first alone, an opt-in between them would lift the second.
+    store(message(), message(id="m2", request_key="m2"))
+    later = {"received_at": AT + timedelta(minutes=9), "reference": "m2"}
+    out = {"status": "undelivered", "error_class": "optout"}
+    (told,) = settle(event(**out), event(**out | later))
+    assert told["occurred_at"].tolist() == [pd.Timestamp(AT + timedelta(minutes=9))]
+
+
 def test_a_crash_between_matching_and_applying_loses_nothing(database: str) -> None:
     store(message())
     with writing() as connection:

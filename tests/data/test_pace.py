@@ -85,9 +85,16 @@ def test_a_lane_that_is_held_opens_when_the_time_is_over(at: Clock) -> None:
 
 def test_holding_never_shortens_what_is_reserved(at: Clock) -> None:
     set_rate("main|A", 1)
-    reserve("main|A", 60)
+    reserve("main|A", 20)
     hold("main|A", 5)
-    assert reserve("main|A", 1).wait == pytest.approx(60 * spacing(1) - pace.HORIZON)
+    assert reserve("main|A", 1).wait == pytest.approx(20 * spacing(1) - pace.HORIZON)
+
+
+def test_a_lane_does_not_wait_for_a_clock_that_was_set_back(at: Clock) -> None:
+    set_rate("main|A", 10)
+    reserve("main|A", 1)
+    at[0] -= 3600
+    assert reserve("main|A", 1).wait == 0
 
 
 def test_the_end_of_a_reservation_moves_with_its_late_sender(at: Clock) -> None:

@@ -1,5 +1,6 @@
 """The receiver knows its gateways from memory, and learns of a new one by its first callback."""
 
+import itertools
 import threading
 import time
 from types import SimpleNamespace
@@ -26,22 +27,31 @@ def blocks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, SimpleNamespace]]
     return saved
 
 
-def test_every_one_of_a_new_gateways_first_callbacks_finds_it(
-    home: object, blocks: list[tuple[str, SimpleNamespace]], monkeypatch: pytest.MonkeyPatch
+def test_a_gateway_that_was_added_a_moment_ago_is_found(
+    home: object, blocks: list[tuple[str, SimpleNamespace]]
 ) -> None:
     gateways = receiver.Gateways()
     blocks.append(("new", SimpleNamespace(settings=NEW)))
-    gateways._looked_at = -10.0
-    found: list[object] = []
-    callers = [
-        threading.Thread(target=lambda: found.append(gateways.look_up("new"))) for _ in range(8)
-    ]
+    assert gateways.known("new") is None
+    gateways.refresh()
+    assert gateways.known("new") is not None
+
+
+def test_prefect_is_asked_once_a_second_at_most(
+    home: object, blocks: list[tuple[str, SimpleNamespace]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateways = receiver.Gateways()
+    looks: list[float] = []
+    monkeypatch.setattr(
+        receiver.blocks, "documents", lambda _: looks.append(time.monotonic()) or []
+    )
+    callers = [threading.Thread(target=gateways.refresh) for _ in range(3)]
     for caller in callers:
         caller.start()
     for caller in callers:
         caller.join()
-    assert len(found) == 8
-    assert None not in found
+    assert len(looks) == 3
+    assert min(after - before for before, after in itertools.pairwise(looks)) >= 1
 
 
 def test_the_known_gateways_stay_known_while_prefect_is_away(
@@ -54,6 +64,22 @@ def test_the_known_gateways_stay_known_while_prefect_is_away(
         raise ConnectionError
 
     monkeypatch.setattr(receiver.blocks, "documents", away)
-    gateways._looked_at = -10.0
-    assert gateways.look_up("other") is None
+    with pytest.raises(receiver.PrefectAwayError):
+        gateways.refresh()
     assert gateways.known("main") is not None
+
+
+def test_a_gateway_that_cannot_be_made_takes_no_other_along(
+    home: object, blocks: list[tuple[str, SimpleNamespace]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks.append(("main", SimpleNamespace(settings=NEW)))
+    gateways = receiver.Gateways()
+    blocks += [("bad", SimpleNamespace(settings=None)), ("new", SimpleNamespace(settings=NEW))]
+    blocks[0] = ("main", SimpleNamespace(settings=None))
+    gateways.refresh()
+    assert gateways.known("bad") is None
+    assert gateways.known("new") is not None
+    assert gateways.known("main") is not None, "as it was known before"
+    blocks[:] = []
+    gateways.refresh()
+    assert gateways.known("main") is None, "it has been deleted"

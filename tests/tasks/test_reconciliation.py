@@ -11,6 +11,7 @@ from sqlalchemy import insert, select, update
 from adapters.gateways.base import Capabilities, GatewayError, Report, Status
 from data import deliveries, results
 from data.database import reading, writing
+from data.privacy import ProgramError
 from data.tables import CampaignRun, ConsentEvent, DeliveryEvent, Exclusion, Message, Result
 from tasks import reconciliation
 from tasks.reconciliation import Reconciled, reconcile
@@ -177,7 +178,7 @@ def test_a_consent_ledger_that_fails_leaves_the_report_open(
         raise RuntimeError
 
     monkeypatch.setattr(reconciliation.consent_ledger, "append", fail)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ProgramError):
         settle()
     assert rows(Message)[0].status is None
     monkeypatch.undo()
@@ -334,6 +335,29 @@ def test_only_the_runs_that_were_asked_for_are_finished(sqlite: str) -> None:
     report()
     assert settle(run_ids=["other"]).finished == ["other"]
     assert settle(run_ids=["run"]).finished == ["run"]
+
+
+def test_what_is_answered_after_the_end_of_a_cancelled_run_reaches_its_results(
+    database: str,
+) -> None:
+    run(state="cancelled", finished_at=NOW)
+    message(state="sending", lease_until=NOW + DAYS)
+    settle(run_ids=["run"])
+    assert outcomes() == {1: "pending"}
+    with writing() as connection:
+        connection.execute(update(Message).values(state="rejected"))
+    assert settle().changed == ["run"]
+    assert outcomes() == {1: "rejected"}
+    assert settle().changed == []
+
+
+def test_a_cancelled_run_has_results_though_its_cancelling_died(sqlite: str) -> None:
+    run(state="cancelled", finished_at=NOW)
+    run("other", records_read=0)
+    message(state="queued", attempt=0, submitted_at=None)
+    settle(run_ids=["other"])
+    settle()
+    assert outcomes() == {1: "cancelled"}
 
 
 def test_messages_outside_campaigns_are_settled_too(sqlite: str) -> None:

@@ -92,6 +92,15 @@ def test_a_slow_answer_comes_in_the_end(sandbox):
     assert sandbox.send().status_code == 201
 
 
+def test_look_ups_may_fail_while_messages_are_accepted(sandbox):
+    to = sandbox.number()
+    sandbox.order({"kind": "lookups", "code": 503, "times": 1})
+
+    assert sandbox.send(to).status_code == 201
+    assert sandbox.client.get(sandbox.messages, params={"To": to}).status_code == 503
+    assert sandbox.client.get(sandbox.messages, params={"To": to}).status_code == 200
+
+
 def test_a_fault_strikes_only_the_numbers_it_names(sandbox):
     sandbox.order({"kind": "status", "to": "+1303"})
 

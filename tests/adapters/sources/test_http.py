@@ -1,5 +1,6 @@
 """HTTP audiences, against a real server: paging, retries, and what ends in an error."""
 
+import gzip
 import json
 import threading
 import time
@@ -276,6 +277,21 @@ def test_an_answer_that_never_ends_is_cut_off(api: Api, monkeypatch: pytest.Monk
     api.answer = lambda path, query: ok([{"id": "x" * 20_000}])
     with pytest.raises(SourceError, match="page 1: is larger than 64 MiB"):
         source(api)
+
+
+@pytest.mark.parametrize("encoding", ["gzip, gzip", "br", "zstd", "gzip,gzip,gzip"])
+def test_an_answer_that_unpacks_without_bound_is_not_unpacked(api: Api, encoding: str) -> None:
+    bomb = gzip.compress(gzip.compress(json.dumps([{"id": "x" * 10_000_000}]).encode()))
+    api.answer = lambda path, query: (200, {"Content-Encoding": encoding}, bomb)
+    with pytest.raises(SourceError, match="page 1: is compressed in a way that was not asked for"):
+        source(api)
+
+
+def test_a_compressed_answer_is_read(api: Api) -> None:
+    packed = gzip.compress(json.dumps([{"id": 1}]).encode())
+    api.answer = lambda path, query: (200, {"Content-Encoding": "gzip"}, packed)
+    assert source(api, page_parameter="").columns == ["id"]
+    assert api.requests[0][1]["Accept-Encoding"] == "gzip, deflate"
 
 
 def test_a_second_reading_is_refused_rather_than_empty(api: Api) -> None:

@@ -44,14 +44,54 @@ def test_a_relative_path_starts_at_the_working_directory(
     assert open_source(CsvAudience(path="audiences/list.csv"), folders=[Path("audiences")])
 
 
-@pytest.mark.parametrize("path", ["../secret.csv", "link.csv", "linked/secret.csv", "../nothing"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(
+            "../secret.csv",
+            "link.csv",
+            "linked/secret.csv",
+            "../nothing",
+            "environ.csv",
+            "zero.csv",
+        ),
+        *("list.csv/../../secret.csv", "/proc/self/environ", "/dev/zero", "//etc/passwd"),
+    ],
+)
 def test_nothing_outside_the_folders_is_opened_or_revealed(folder: Path, path: str) -> None:
     (folder / "link.csv").symlink_to(folder.parent / "secret.csv")
     (folder / "linked").symlink_to(folder.parent)
+    (folder / "environ.csv").symlink_to("/proc/self/environ")
+    (folder / "zero.csv").symlink_to("/dev/zero")
     with pytest.raises(SourceError, match="is outside the folders for audiences") as error:
         opened(folder / path, folder)
     assert str(folder) in str(error.value)
     assert "SMS_AUDIENCE_FOLDERS" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("s3://bucket/list.parquet", "http://127.0.0.1/list.csv", "file:///{folder}/list.csv"),
+        *("~/list.csv", "$HOME/list.csv", "/proc/self/cwd/audiences/*.csv"),
+    ],
+)
+@pytest.mark.parametrize("kind", [CsvAudience, ParquetAudience])
+def test_an_address_is_a_path_and_nothing_is_expanded(
+    folder: Path, path: str, kind: type[CsvAudience], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    with pytest.raises(SourceError, match=r"there is no such file|outside the folders"):
+        open_source(kind(path=path.format(folder=folder)), folders=[folder])
+
+
+@pytest.mark.parametrize("path", ["a" * 300 + ".csv", "a/" * 3_000 + "x.csv", "ä" * 200 + ".csv"])
+def test_a_path_too_long_for_any_file_is_refused_without_repeating_it(
+    folder: Path, path: str
+) -> None:
+    with pytest.raises(SourceError, match=r"^the path of the audience file is too long") as error:
+        opened(folder / path, folder)
+    assert len(str(error.value)) < 100
 
 
 def test_a_folder_whose_name_only_starts_alike_is_outside(folder: Path) -> None:
@@ -79,10 +119,11 @@ def test_what_is_no_file_is_named(folder: Path, path: str, line: str) -> None:
             open_source(audience, folders=[folder])
 
 
-def test_a_pipe_is_no_file(folder: Path) -> None:
+@pytest.mark.parametrize("kind", [CsvAudience, ParquetAudience])
+def test_a_pipe_is_no_file(folder: Path, kind: type[CsvAudience]) -> None:
     os.mkfifo(folder / "pipe.csv")
     with pytest.raises(SourceError, match="there is no such file"):
-        opened(folder / "pipe.csv", folder)
+        open_source(kind(path=str(folder / "pipe.csv")), folders=[folder])
 
 
 def test_a_link_to_itself_is_refused(folder: Path) -> None:
@@ -103,6 +144,13 @@ def test_the_form_cannot_name_a_connection_of_another_kind() -> None:
         open_source(SqlAudience(connection="crm"), folders=[], connections=connections)
     with pytest.raises(SourceError, match=r"shop: there is no connection .*\(crm\)"):
         open_source(HttpAudience(connection="shop"), folders=[], connections=connections)
+
+
+def test_the_form_brings_no_address_query_or_header_of_its_own() -> None:
+    fields = {"query": "DROP TABLE people", "url": "sqlite:////etc/passwd", "headers": {"a": "b"}}
+    for kind in (SqlAudience, HttpAudience):
+        audience = kind(connection="crm", **fields)  # type: ignore[arg-type]
+        assert set(audience.model_dump()) == {"kind", "connection", "default_country", "columns"}
 
 
 def test_opening_a_file_imports_neither_prefect_nor_what_other_kinds_need() -> None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from adapters.sources import base
 from adapters.sources.base import SourceError
 from adapters.sources.parquet import ParquetSource
 
@@ -118,6 +119,19 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes, line:
     (tmp_path / "list.parquet").write_bytes(content)
     with pytest.raises(SourceError, match=line):
         ParquetSource(tmp_path / "list.parquet", name="list.parquet")
+
+
+@pytest.mark.parametrize("dictionary", [True, False])
+def test_a_small_file_cannot_fill_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dictionary: bool
+) -> None:
+    monkeypatch.setattr(base, "LARGEST_PARTITION", 20_000_000)
+    long = pa.DictionaryArray.from_arrays(pa.array([0] * 20_000, pa.int32()), ["x" * 2_000])
+    table = pa.table({"phone": long if dictionary else long.dictionary_decode()})
+    opened = source(tmp_path, table, compression="zstd", use_dictionary=dictionary)
+    assert (tmp_path / "list.parquet").stat().st_size < 100_000
+    with pytest.raises(SourceError, match=r"list\.parquet, row 10000: .* more than 512 MiB"):
+        list(opened.partitions())
 
 
 def test_damage_halfway_is_an_error_with_its_row(tmp_path: Path) -> None:

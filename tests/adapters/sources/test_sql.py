@@ -120,6 +120,13 @@ def test_the_database_itself_refuses_to_write(database: Path) -> None:
         opened._connection.exec_driver_sql("DELETE FROM number")
 
 
+def test_a_function_of_postgresql_cannot_write_either(postgresql: str) -> None:
+    # The words of a query cannot tell what a function does; the read-only transaction can.
+    query = "SELECT nextval(pg_get_serial_sequence('delivery_event', 'id')) AS phone"
+    with pytest.raises(SourceError, match=r"the query failed \(ReadOnlySqlTransaction 25006\)"):
+        SqlSource(SqlConnection.model_validate({"url": postgresql, "query": query}), name="crm")
+
+
 def test_a_second_reading_is_refused_rather_than_empty(database: Path) -> None:
     opened = source(database, "SELECT n FROM number")
     list(opened.partitions())

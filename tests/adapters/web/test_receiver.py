@@ -5,111 +5,23 @@ import hmac
 import json
 import logging
 import socket
-import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-import uvicorn
 from sqlalchemy import Connection, insert, select
 
-from adapters.gateways.base import Callback, CallbackError, Inbound, Report, Status
 from adapters.web import receiver
-from adapters.web.app import create_app
-from data import database as database_module
+from adapters.web.limits import BURST
 from data import deliveries
-from data.database import engine, reading, writing
-from data.tables import DeliveryEvent, InboundMessage, Message
-
-KEY = b"gateway-secret"
-PUBLIC = "https://sms.example.com/hooks"
-NUMBER = "+14155550123"
-
-
-class SignedGateway:
-    """A gateway that signs method, address and body, and speaks JSON."""
-
-    def verify(self, callback: Callback) -> bool:
-        signed = hmac.new(KEY, callback.url.encode() + callback.body, hashlib.sha256).hexdigest()
-        return hmac.compare_digest(signed, callback.headers.get("x-signature", ""))
-
-    def parse(self, callback: Callback) -> tuple[list[Report], list[Inbound]]:
-        told = json.loads(callback.body or b"{}")
-        if "text" in told:
-            return [], [Inbound("MO1", NUMBER, "+15005550006", told["text"])]
-        if "status" not in told:
-            raise CallbackError("no status: is this the address of another gateway?")
-        reference = told.get("ref")
-        return [Report(Status(told["status"]), reference, "SM1", NUMBER)], []
-
-
-class Server:
-    """The application, served on loopback by a thread."""
-
-    def __init__(self, on_inbound: receiver.OnInbound | None = None) -> None:
-        gateway = SignedGateway()
-        app = create_app(
-            lambda name: gateway if name == "main" else None,  # type: ignore[arg-type,return-value]
-            public_url=PUBLIC + "/",
-            on_inbound=on_inbound,
-        )
-        self.socket = socket.create_server(("127.0.0.1", 0))
-        self.address = self.socket.getsockname()
-        self._server = uvicorn.Server(uvicorn.Config(app, access_log=False, log_config=None))
-        self._thread = threading.Thread(
-            target=self._server.run, kwargs={"sockets": [self.socket]}, daemon=True
-        )
-        self._thread.start()
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.address[1]}", timeout=20)
-        while not self._server.started:
-            time.sleep(0.01)
-
-    def post(
-        self, body: Any, path: str = "/gateways/main/reports", **headers: str
-    ) -> httpx.Response:
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        signature = hmac.new(KEY, (PUBLIC + path).encode() + content, hashlib.sha256).hexdigest()
-        return self.client.post(path, content=content, headers={"x-signature": signature} | headers)
-
-    def stop(self) -> None:
-        self.client.close()
-        self._server.should_exit = True
-        self._thread.join()
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[..., Server]]:
-    servers: list[Server] = []
-
-    def start(on_inbound: receiver.OnInbound | None = None) -> Server:
-        servers.append(Server(on_inbound))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.stop()
-
-
-@pytest.fixture
-def server(sqlite: str, serve: Callable[..., Server]) -> Server:
-    return serve()
-
-
-def events() -> list[Any]:
-    with reading() as connection:
-        table = DeliveryEvent.__table__  # type: ignore[attr-defined]
-        return list(connection.execute(select(table).order_by(table.c.id)))
-
-
-def replies() -> list[Any]:
-    with reading() as connection:
-        return list(connection.execute(select(InboundMessage.__table__)))  # type: ignore[attr-defined]
+from data.database import writing
+from data.errors import SmsError
+from data.tables import Message
+from tests.adapters.web.serving import KEY, NUMBER, PUBLIC, Server, SignedGateway, events, replies
 
 
 def test_a_signed_report_is_stored_before_the_reply(
@@ -235,40 +147,6 @@ def report_of(gateway: str) -> dict[str, Any]:
     return {"gateway": gateway, "source": "callback", "status": "sent", "received_at": at}
 
 
-def test_a_locked_database_is_answered_503_and_then_works_again(
-    home: Path, monkeypatch: pytest.MonkeyPatch, serve: Callable[..., Server], request: Any
-) -> None:
-    monkeypatch.setattr(database_module, "_BUSY_SECONDS", 0.2)
-    request.getfixturevalue("sqlite")
-    server = serve()
-    holder = sqlite3.connect(str(engine().url.database), isolation_level=None)
-    holder.execute("BEGIN IMMEDIATE")
-    reply = server.post({"status": "sent"})
-    assert (reply.status_code, reply.headers["retry-after"]) == (503, "5")
-    assert server.client.get("/health").status_code == 200
-    holder.execute("ROLLBACK")
-    holder.close()
-    assert events() == []
-    assert server.post({"status": "sent"}).status_code == 204
-    assert len(events()) == 1
-
-
-def test_a_full_queue_is_answered_503(
-    sqlite: str, monkeypatch: pytest.MonkeyPatch, serve: Callable[..., Server]
-) -> None:
-    monkeypatch.setattr(receiver, "_WAITING", 1)
-    monkeypatch.setattr(receiver, "_GROUP", 1)
-    server = serve()
-    with ThreadPoolExecutor(6) as pool:
-        with writing():
-            sent = [pool.submit(server.post, {"status": "sent"}) for _ in range(6)]
-            while sum(reply.done() for reply in sent) < 4:
-                time.sleep(0.01)
-            assert {reply.result().status_code for reply in sent if reply.done()} == {503}
-        codes = [reply.result().status_code for reply in sent]
-    assert 1 <= codes.count(204) == len(events()) <= 2
-
-
 def test_everything_acknowledged_to_many_clients_is_stored(server: Server) -> None:
     with ThreadPoolExecutor(16) as pool:
         sent = [{"status": "sent", "ref": f"m{number}"} for number in range(200)]
@@ -311,6 +189,103 @@ def test_a_report_before_the_answer_settles_the_message(server: Server) -> None:
         table = Message.__table__  # type: ignore[attr-defined]
         found = connection.execute(select(table)).one()
     assert (found.state, found.status, found.gateway_message_id) == ("accepted", "delivered", "SM1")
+
+
+def test_after_a_burst_of_refused_requests_a_caller_is_not_heard(server: Server) -> None:
+    unsigned = {"x-signature": "wrong"}
+    burst = [server.post({"status": "sent"}, **unsigned).status_code for _ in range(BURST)]
+    assert burst == [403] * BURST
+    reply = server.post({"status": "sent"}, **unsigned)
+    assert (reply.status_code, reply.headers["retry-after"]) == (429, "1")
+
+
+def test_a_caller_that_is_not_heard_is_answered_before_its_body(server: Server) -> None:
+    for _ in range(BURST):
+        server.post({}, **{"x-signature": "wrong"})
+    with socket.create_connection(server.address, timeout=10) as connection:
+        head = "POST /gateways/main/reports HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n"
+        connection.sendall(head.encode())
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 429")
+
+
+def test_who_has_sent_a_signed_callback_is_always_heard(server: Server) -> None:
+    assert server.post({"status": "sent"}).status_code == 204
+    for _ in range(2 * BURST):
+        assert server.post({"status": "sent"}, **{"x-signature": "wrong"}).status_code == 403
+    assert server.post({"status": "sent"}).status_code == 204
+
+
+def test_behind_a_proxy_on_this_machine_callers_are_told_apart(server: Server) -> None:
+    def post(caller: str, **headers: str) -> int:
+        sent = server.post({"status": "sent"}, **{"x-forwarded-for": caller}, **headers)
+        return sent.status_code
+
+    for _ in range(BURST):
+        assert post("192.0.2.1", **{"x-signature": "wrong"}) == 403
+    assert post("192.0.2.1") == 429
+    assert post("192.0.2.1, 198.51.100.7") == 204, "the last one is whom the proxy saw"
+
+
+@pytest.mark.parametrize("path", ["/gateways/other/reports", "/gateways/other/inbound"])
+def test_refused_names_are_counted_too(server: Server, path: str) -> None:
+    codes = [server.post({}, path).status_code for _ in range(BURST + 1)]
+    assert codes == [404] * BURST + [429]
+
+
+def test_unknown_names_are_asked_about_once_for_all_who_wait(
+    sqlite: str, serve: Callable[..., Server]
+) -> None:
+    asked = []
+    gateways: dict[str, SignedGateway] = {}
+
+    def refresh() -> None:
+        asked.append(threading.current_thread())
+        time.sleep(0.5)
+        gateways["main"] = SignedGateway()
+
+    server = serve(gateways=gateways, refresh=refresh)
+    with ThreadPoolExecutor(8) as pool:
+        codes = list(pool.map(lambda _: server.post({"status": "sent"}).status_code, range(8)))
+    assert (codes, len(asked)) == ([204] * 8, 1)
+
+
+@pytest.mark.parametrize(
+    "trouble", [pytest.param(0, id="it raises"), pytest.param(1, id="it takes too long")]
+)
+def test_a_name_that_cannot_be_asked_about_is_to_come_again(
+    sqlite: str, serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch, trouble: float
+) -> None:
+    monkeypatch.setattr(receiver, "_LOOK", 0.2)
+
+    def refresh() -> None:
+        time.sleep(trouble)
+        raise SmsError("Prefect does not answer")
+
+    server = serve(gateways={}, refresh=refresh)
+    for _ in range(3):
+        reply = server.post({"status": "sent"})
+        assert (reply.status_code, reply.headers["retry-after"]) == (503, "5")
+
+
+def test_a_caller_that_leaves_is_no_error(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_connection(server.address, timeout=10) as connection:
+        head = "POST /gateways/main/reports HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nxx"
+        connection.sendall(head.encode())
+    assert server.post({"status": "sent"}).status_code == 204
+    assert [record.levelname for record in caplog.records if record.levelno > 20] == []
+
+
+def test_an_error_nobody_thought_of_tells_its_place_and_no_more(
+    server: Server, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def parse(self: object, callback: object) -> None:
+        raise RuntimeError(f"cannot read {NUMBER}")
+
+    monkeypatch.setattr(SignedGateway, "parse", parse)
+    assert server.post({"status": "sent"}).status_code == 500
+    assert "RuntimeError at" in caplog.text
+    assert "test_receiver.py" in caplog.text
+    assert NUMBER[1:] not in caplog.text
 
 
 def test_logs_hold_no_number_and_no_body(server: Server, caplog: pytest.LogCaptureFixture) -> None:
