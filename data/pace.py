@@ -24,7 +24,7 @@ _LONGEST = 20
 """Segments of a message, and some more: the widest gap between two reservations."""
 WINDOW = 1.0
 """Seconds of the rate that are reserved at once, at most."""
-HORIZON = 0.25
+HORIZON = 0.4
 """Seconds ahead that may be reserved: enough to claim a window while the one before it leaves. More
 would be in the way of a sender that is late, and of a new rate."""
 

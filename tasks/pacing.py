@@ -1,7 +1,7 @@
 """The spacing of messages inside a window: each leaves in its own slot of the lane, never early.
 
 Slots are reserved in the ledger (`data.pace`). Where one could not be used in time, those after it
-move with it, or are reserved anew: catching up would be a burst. Does not import Prefect.
+move with it, or it is given up: catching up would be a burst. Does not import Prefect.
 """
 
 import asyncio
@@ -30,6 +30,8 @@ class Pacer:
         self._moved = 0.0
         """Seconds that slots have moved since the ledger was last told."""
         self._told = 0.0
+        self._followed = False
+        """Whether another sender is known to have reserved what follows."""
 
     @property
     def starts_at(self) -> float:
@@ -47,7 +49,7 @@ class Pacer:
         if not slots.reserved:
             await asyncio.sleep(min(slots.wait, _LOOK_EVERY))
             return False
-        self._slots, self._left, self._moved = slots, units, 0
+        self._slots, self._left, self._moved, self._followed = slots, units, 0, False
         self._next = asked + slots.wait
         return True
 
@@ -58,15 +60,17 @@ class Pacer:
         `goes_on` is asked whenever new slots are needed, which may take long.
         """
         self._move()
-        # Segments are estimated when they are reserved.
-        used_up = self._left < units - 1e-6
-        if used_up or (self._moved and not await self._tell()):
-            while goes_on():
-                if await self.reserve(rest):
-                    break
-            else:
+        await self._tell()
+        # Slots are used up before their window where some had passed, or segments were estimated.
+        while self._left < units - 1e-6:
+            if not goes_on():
                 return False
+            await self.reserve(rest)
         await asyncio.sleep(self._next - time.monotonic())
+        # The sleep may have been too long, in a process that does other things besides.
+        self._move()
+        if units >= rest:
+            await self._tell(at_once=True)
         self._next += units * self._slots.spacing
         self._left -= units
         return True
@@ -78,14 +82,18 @@ class Pacer:
             self._next += late
             self._moved += late
 
-    async def _tell(self) -> bool:
-        """Tell the ledger how far the slots have moved; False: the lane goes on without us."""
-        if time.monotonic() - self._told < _TELL_EVERY:
-            return True
-        end = await asyncio.to_thread(pace.extend, self._lane, self._slots.end, self._moved)
-        self._told = time.monotonic()
+    async def _tell(self, *, at_once: bool = False) -> None:
+        """Tell the ledger how far slots have moved, or give up as many as have passed."""
+        if not self._moved or (time.monotonic() - self._told < _TELL_EVERY and not at_once):
+            return
+        end = None
+        if not self._followed:
+            end = await asyncio.to_thread(pace.extend, self._lane, self._slots.end, self._moved)
+            self._told = time.monotonic()
         if end is None:
-            return False
-        self._slots, self._moved = replace(self._slots, end=end), 0
-        self._move()
-        return True
+            # Another sender's slots begin where these end.
+            self._followed = True
+            self._left -= self._moved / self._slots.spacing
+        else:
+            self._slots = replace(self._slots, end=end)
+        self._moved = 0
