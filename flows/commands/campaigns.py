@@ -3,7 +3,7 @@
 import getpass
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -105,7 +105,7 @@ def resume(
     with _everything():
         from flows.resume_campaign import resume_campaign
 
-        with shown_progress(lambda: found.id):
+        with shown_progress(lambda: found.id), _paused_by_ctrl_c(lambda: found.id):
             resume_campaign(found.id)
     _conclude(found.id)
 
@@ -158,10 +158,29 @@ def _run(campaign: "Campaign") -> str:
 
     key = campaign.key_in_force(None)
     runs.refuse_taken(key)
-    with shown_progress(lambda: runs.id_of(key)):
+    with shown_progress(lambda: runs.id_of(key)), _paused_by_ctrl_c(lambda: runs.id_of(key)):
         summary: dict[str, Any] = send_campaign(campaign)
     _conclude(summary["run"])
     return str(summary["run"])
+
+
+@contextmanager
+def _paused_by_ctrl_c(run_id: Callable[[], str | None]) -> Iterator[None]:
+    """Pause a run that is being sent when its command is interrupted: somebody meant to stop it.
+
+    Otherwise `revive-campaign` would take it for one whose process died, and go on with it.
+    """
+    from data import runs
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        found = run_id()
+        if found is not None and runs.get_run(found).state == runs.SENDING:
+            note = f"interrupted by Ctrl-C: `sms resume {found}` goes on"
+            runs.move(found, runs.PAUSED, note=note)
+            print(f"run {found} is paused; sms resume {found}", flush=True)
+        raise
 
 
 def _conclude(run_id: str) -> None:
