@@ -50,7 +50,13 @@ def _engine(url: str) -> Engine:
     url = url.replace("postgres://", "postgresql://", 1)
     url = url.replace("postgresql://", "postgresql+psycopg://", 1)
     return create_engine(
-        url, pool_size=10, max_overflow=20, pool_pre_ping=True, hide_parameters=True
+        url,
+        pool_size=10,
+        max_overflow=20,
+        pool_pre_ping=True,
+        hide_parameters=True,
+        # A network that goes silent would else be waited for as long as the kernel sees fit.
+        connect_args={"connect_timeout": 10, "tcp_user_timeout": 20_000},
     )
 
 

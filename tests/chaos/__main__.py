@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.chaos.bare import Bare
-from tests.chaos.plan import draw
 from tests.chaos.report import report
 from tests.chaos.runner import Outcome, Trials, run_all
 
@@ -45,7 +44,7 @@ def main() -> int:
     for kind, seed, numbers in wanted:
         say(f"seed {seed}: {len(numbers)} {kind} trials")
         with _trials(kind) as trials:
-            plans = (draw(seed, number, trials.menu) for number in numbers)
+            plans = (trials.draw(seed, number) for number in numbers)
             outcomes += run_all(trials, plans, _tell)
     failed = [outcome for outcome in outcomes if outcome.failure]
     duplicates = sum(len(outcome.verdict.duplicates) for outcome in outcomes)

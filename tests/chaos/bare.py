@@ -25,7 +25,7 @@ from tests.chaos import faults, sender
 from tests.chaos.evidence import Observer
 from tests.chaos.faults import Fault, Kind
 from tests.chaos.judge import Evidence
-from tests.chaos.plan import Plan
+from tests.chaos.plan import Plan, draw
 from tests.chaos.processes import Controls, fork, impatient, kill
 from tests.chaos.strikes import STRIKES
 from tests.chaos.world import World
@@ -64,6 +64,10 @@ class Bare:
 
     def __exit__(self, *raised: object) -> None:
         self.world.__exit__(*raised)
+
+    def draw(self, seed: int, number: int) -> Plan:
+        """Draw the trial of this number."""
+        return draw(seed, number, self.menu)
 
     def run(self, plan: Plan) -> Evidence:
         """Run one trial."""

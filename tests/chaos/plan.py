@@ -47,13 +47,26 @@ class Plan:
         return any(fault.kind == kind for fault in self.faults)
 
 
-def draw(seed: int, number: int, menu: Sequence[Kind] = BARE) -> Plan:
-    """Draw the trial of this number. Odd ones are on SQLite, even ones on PostgreSQL."""
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large the trials of a kind are."""
+
+    databases: tuple[str, ...] = (SQLITE, POSTGRESQL)
+    """In turn."""
+    messages: tuple[int, int] = (40, 150)
+    span: tuple[float, float] = (0.5, 1.0)
+    """Seconds that sending takes undisturbed."""
+    faults: tuple[int, ...] = (1, 2, 3)
+    """Of so many trials one has so many, another so many."""
+
+
+def draw(seed: int, number: int, menu: Sequence[Kind] = BARE, size: Size = Size()) -> Plan:
+    """Draw the trial of this number. Odd ones of the bare are on SQLite, even ones on PostgreSQL."""
     chance = Random(f"{seed}:{number}")
-    database = SQLITE if number % 2 else POSTGRESQL
-    messages = chance.randrange(40, 151)
-    span = chance.uniform(0.5, 1.0)
-    kinds = _compatible(_dealt(seed, number, database, menu))
+    database = size.databases[(number - 1) % len(size.databases)]
+    messages = chance.randrange(size.messages[0], size.messages[1] + 1)
+    span = chance.uniform(*size.span)
+    kinds = _compatible(_dealt(seed, number, database, menu, size))
     return Plan(
         seed,
         number,
@@ -70,12 +83,13 @@ def draw(seed: int, number: int, menu: Sequence[Kind] = BARE) -> Plan:
     )
 
 
-def _dealt(seed: int, number: int, database: str, menu: Sequence[Kind]) -> list[Kind]:
-    """Deal one to three kinds as from a pack of cards, so that each comes up equally often."""
-    place = (number - 1) // 2
-    # Of three trials on a database one has one fault, one two and one three.
-    counts = Random(f"{seed}:{place // 3}").sample((1, 2, 3), 3)
-    first = 6 * (place // 3) + sum(counts[: place % 3])
+def _dealt(seed: int, number: int, database: str, menu: Sequence[Kind], size: Size) -> list[Kind]:
+    """Deal a few kinds as from a pack of cards, so that each comes up equally often."""
+    place = (number - 1) // len(size.databases)
+    # With the bare, of three trials on a database one has one fault, one two and one three.
+    of = len(size.faults)
+    counts = Random(f"{seed}:{place // of}").sample(size.faults, of)
+    first = sum(counts) * (place // of) + sum(counts[: place % of])
     pack = [kind for kind in menu if database in kind.databases]
 
     def card(position: int) -> Kind:
@@ -85,7 +99,7 @@ def _dealt(seed: int, number: int, database: str, menu: Sequence[Kind]) -> list[
         return shuffled[:: -1 if database == SQLITE else 1][position % len(pack)]
 
     cards = (card(position) for position in itertools.count(first))
-    return list({kind.name: kind for kind in itertools.islice(cards, counts[place % 3])}.values())
+    return list({kind.name: kind for kind in itertools.islice(cards, counts[place % of])}.values())
 
 
 def _compatible(kinds: Sequence[Kind]) -> list[Kind]:

@@ -23,6 +23,10 @@ class Trials(Protocol):
 
     def __exit__(self, *raised: object) -> None: ...
 
+    def draw(self, seed: int, number: int) -> Plan:
+        """Draw the trial of this number."""
+        ...
+
     def run(self, plan: Plan) -> Evidence:
         """Run one trial to its end, whatever happens in it."""
         ...

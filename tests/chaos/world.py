@@ -47,8 +47,7 @@ class World:
         self._ends.close()
 
     def _start(self) -> None:
-        folder = tempfile.TemporaryDirectory(prefix="sms-chaos-", ignore_cleanup_errors=True)
-        self.folder = Path(self._ends.enter_context(folder))
+        self.folder = self._make_folder()
         self._set(
             SMS_HOME=str(self.folder / "home"),
             SMS_DATABASE_URL="",
@@ -60,6 +59,10 @@ class World:
         self._lives(self.sandbox.start, self.sandbox.kill)
         for name in self._databases:
             self._add(name)
+
+    def _make_folder(self) -> Path:
+        folder = tempfile.TemporaryDirectory(prefix="sms-chaos-", ignore_cleanup_errors=True)
+        return Path(self._ends.enter_context(folder))
 
     def _add(self, name: str) -> None:
         url = ""
