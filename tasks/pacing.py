@@ -49,8 +49,11 @@ class Pacer:
         if not slots.reserved:
             await asyncio.sleep(min(slots.wait, _LOOK_EVERY))
             return False
-        self._slots, self._left, self._moved, self._followed = slots, units, 0, False
-        self._next = asked + slots.wait
+        self._slots, self._left, self._followed = slots, units, False
+        # The ledger answered at some moment in between: late by that much at most, never early.
+        answered = time.monotonic()
+        self._next = answered + slots.wait
+        self._moved = answered - asked if answered - asked > _LATE else 0
         return True
 
     async def turn(self, units: float, rest: float, goes_on: Callable[[], bool]) -> bool:
@@ -59,18 +62,19 @@ class Pacer:
         `units` are the message's own, `rest` those of it and all after it in the window.
         `goes_on` is asked whenever new slots are needed, which may take long.
         """
-        self._move()
-        await self._tell()
-        # Slots are used up before their window where some had passed, or segments were estimated.
-        while self._left < units - 1e-6:
-            if not goes_on():
-                return False
-            await self.reserve(rest)
-        await asyncio.sleep(self._next - time.monotonic())
-        # The sleep may have been too long, in a process that does other things besides.
-        self._move()
-        if units >= rest:
-            await self._tell(at_once=True)
+        while True:
+            self._move()
+            await self._tell(at_once=units >= rest)
+            # Used up early where some had passed, or where segments were underestimated.
+            while self._left < units - 1e-6:
+                if not goes_on():
+                    return False
+                await self.reserve(rest)
+            wait = self._next - time.monotonic()
+            await asyncio.sleep(wait)
+            # A sleep may be too long, in a process that does other things besides.
+            if wait <= 0 or time.monotonic() - self._next <= _LATE:
+                break
         self._next += units * self._slots.spacing
         self._left -= units
         return True
