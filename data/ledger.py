@@ -342,6 +342,13 @@ def queued(run_id: str, batch: int) -> Queue:
         return Queue(*map(int, found))
 
 
+def waiting(run_id: str, most: int) -> int:
+    """Return how many messages of a run are queued, counted to `most`: that many cost the same."""
+    some = select(col(Message.id)).where(*_queued(run_id)).limit(most).subquery()
+    with reading() as connection:
+        return int(connection.execute(select(func.count()).select_from(some)).scalar_one())
+
+
 def is_unsent(run_id: str) -> bool:
     """Whether a run has messages that wait to be sent now, or are being sent."""
     unsent = col(Message.state).in_((QUEUED, SENDING))

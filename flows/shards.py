@@ -78,8 +78,8 @@ def _keep(run_id: str, wanted: int, over: threading.Event) -> None:
 
 def _top_up(run_id: str, wanted: int) -> None:
     """Start what is missing of the shards that the rest of a run is worth."""
-    waiting = ledger.state_counts(run_id).get(ledger.QUEUED, 0)
-    worth = ceil(waiting / settings().batch_size / settings().batches_in_flight) - 1
+    each = settings().batch_size * settings().batches_in_flight
+    worth = ceil(ledger.waiting(run_id, (wanted + 1) * each) / each) - 1
     if runs.get_run(run_id).state != runs.SENDING or worth < 1:
         return
     with get_client(sync_client=True) as client:
