@@ -207,6 +207,17 @@ def move_within(
     raise RunError(f"run {run_id} is {present}: it cannot become {state}")
 
 
+def all_sent(run_id: str) -> bool:
+    """Move a run from sending to reconciling; False where it is not being sent (any more)."""
+    with writing() as connection:
+        moved = connection.execute(
+            update(CampaignRun)
+            .where(col(CampaignRun.id) == run_id, col(CampaignRun.state) == SENDING)
+            .values(state=RECONCILING)
+        )
+    return bool(moved.rowcount)
+
+
 def approve(run_id: str, *, by: str, note: str) -> None:
     """Let a run that waits for approval be sent, and record who said so.
 

@@ -73,15 +73,15 @@ def send(run_id: str) -> None:
     ledger.release(run)
     sending.put_aside(run)
     with watched(run), sharded(run):
-        run = _send_to_the_end(run)
-    if run.state == runs.SENDING:
-        runs.move(run.id, runs.RECONCILING)
+        _send_to_the_end(run)
+    if not runs.all_sent(run.id):
+        _raise_if_stopped(runs.get_run(run.id))
     if opening := ledger.next_opening(run.id):
         get_run_logger().info("the first deferred message may go at %s", f"{opening:%F %H:%M UTC}")
 
 
-def _send_to_the_end(run: CampaignRun) -> CampaignRun:
-    """Send until nothing of a run is left to send; return the run as it is then."""
+def _send_to_the_end(run: CampaignRun) -> None:
+    """Send until nothing of a run is left to send."""
     progress = steps.Progress(run.id)
     while True:
         steps.send_batches(run.id, run.gateway, progress)
@@ -90,10 +90,9 @@ def _send_to_the_end(run: CampaignRun) -> CampaignRun:
             # A slow sender gave some back after another process had seen the end.
             runs.move(run.id, runs.SENDING)
             continue
-        if run.state in (runs.RECONCILING, runs.FINISHED):
-            return run  # another process has sent the rest meanwhile
+        _raise_if_stopped(run)
         if run.state != runs.SENDING:
-            raise RunStoppedError(run.note or f"run {run.id} is {run.state}")
+            return  # another process has sent the rest meanwhile
         # Another sender of this run may hold messages still, and give some of them back.
         doubts.strand(run.id)
         if ledger.is_unsent(run.id):
@@ -102,7 +101,12 @@ def _send_to_the_end(run: CampaignRun) -> CampaignRun:
         # What a gateway says it never got is sent again.
         steps.resolve_doubts(run.id, run.gateway)
         if not ledger.is_unsent(run.id):
-            return run
+            return
+
+
+def _raise_if_stopped(run: CampaignRun) -> None:
+    if run.state not in (runs.SENDING, runs.RECONCILING, runs.FINISHED):
+        raise RunStoppedError(run.note or f"run {run.id} is {run.state}")
 
 
 def wait_for_reports(run_id: str) -> None:

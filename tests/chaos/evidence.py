@@ -49,11 +49,14 @@ class Observer:
 
         Nothing is noted while the database is away.
         """
-        held = select(col(Message.id)).where(
-            col(Message.run_id) == self.run.id, col(Message.state) == ledger.SENDING
-        )
-        if process is not None:
-            held = held.where(col(Message.owner).contains(f"|{process}|"))
+        held = select(col(Message.id)).where(col(Message.run_id) == self.run.id)
+        sending = col(Message.state) == ledger.SENDING
+        if process is None:
+            held = held.where(sending)
+        else:
+            # What it held may have been stranded by another sender since it was killed.
+            stranded = col(Message.reason) == "sender_died"
+            held = held.where(col(Message.owner).contains(f"|{process}|"), sending | stranded)
         with suppress(*UNAVAILABLE), reading() as connection:
             ids = connection.execute(held).scalars().all()
             self.in_flight.update(ids)

@@ -64,9 +64,11 @@ class Installation(World):
             SMS_SANDBOX_PORT=self.sandbox.url.rpartition(":")[2],
             SMS_SANDBOX_ACCOUNT_SID=SID,
             SMS_SANDBOX_AUTH_TOKEN=TOKEN,
-            SMS_LEASE_SECONDS=str(LEASE),
-            SMS_REQUEST_TIMEOUT=str(REQUEST_TIMEOUT),
-            **self._variables,
+            **{
+                "SMS_LEASE_SECONDS": str(LEASE),
+                "SMS_REQUEST_TIMEOUT": str(REQUEST_TIMEOUT),
+                **self._variables,
+            },
         )
         self.audiences = self.folder / "home" / "audiences"
         self.audiences.mkdir(parents=True)
@@ -75,7 +77,8 @@ class Installation(World):
 
     def _start_services(self) -> None:
         before = dict(os.environ)
-        self._ends.callback(lambda: (os.environ.clear(), os.environ.update(before)))
+        self._ends.callback(os.environ.update, before)
+        self._ends.callback(os.environ.clear)
         server.prepare()
         self._ends.callback(self._end_everything)
         self.api = httpx.Client(base_url=server.api_url(), timeout=10)
@@ -202,3 +205,9 @@ def kill_all(processes: Iterable[psutil.Process]) -> None:
             continue
         killed.append(process)
     psutil.wait_procs(killed, 5)
+
+
+def child_pids(child: Child) -> set[int]:
+    """Every process of a service, by number."""
+    guard = psutil.Process(child._process.pid)
+    return {process.pid for process in guard.children(recursive=True)}

@@ -61,7 +61,7 @@ class Size:
 
 
 def draw(seed: int, number: int, menu: Sequence[Kind] = BARE, size: Size = Size()) -> Plan:
-    """Draw the trial of this number. Odd ones of the bare are on SQLite, even ones on PostgreSQL."""
+    """Draw the trial of this number. Where there are two databases, they take turns."""
     chance = Random(f"{seed}:{number}")
     database = size.databases[(number - 1) % len(size.databases)]
     messages = chance.randrange(size.messages[0], size.messages[1] + 1)

@@ -11,14 +11,14 @@ from pathlib import Path
 
 
 def main(folder: Path) -> None:
-    """Serve until standard input ends. `folder/resume-N` has what the Nth said and its exit code."""
+    """Serve until standard input ends. `folder/resume-N` gets what the Nth said."""
     from flows import cli, server
 
     server.prepare()
     # What the command imports on its way, and nothing that starts a thread or a connection.
     import great_expectations  # noqa: F401
 
-    import adapters.blocks
+    import adapters.blocks  # noqa: F401
     import flows.resume_campaign  # noqa: F401
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)

@@ -121,7 +121,13 @@ def send(work: Work, controls: Controls) -> None:
         sending.resolve_doubts(run.id, make)
         if not ledger.is_unsent(run.id):
             break
-    runs.move(run.id, runs.RECONCILING)
+    runs.all_sent(run.id)
+
+
+def help_to_send(work: Work, controls: Controls) -> None:
+    """Send batches of a run until there is none left, as `flows/send_shard.py` does."""
+    _obey(controls, work.busy)
+    _send_batches(work)
 
 
 def _send_batches(work: Work) -> None:

@@ -1,4 +1,4 @@
-"""A trial with the whole stack: a campaign started as the UI does, and its services killed under it.
+"""A trial with the whole stack: a campaign started as the UI does, its services killed under it.
 
 Strikes the faults of a plan, recovers by the documented means, and hands over what is to be seen.
 Not here: the services (`installation.py`), the faults (`full.py`), judging (`judge.py`).
@@ -154,8 +154,6 @@ class Trial:
         for fault in plan.faults:
             if fault.at == 0 and full.rules(fault):
                 self.rules[fault.kind] = full.rules(fault)
-        if plan.silent:
-            self.rules["no look-ups"] = faults.NO_LOOK_UPS
         self.world.sandbox.order(self.rules)
         self.world.set_rate(int(plan.rate))
         name = f"chaos {plan.seed}-{plan.number} {secrets.token_hex(4)}"
@@ -165,6 +163,10 @@ class Trial:
             if time.monotonic() > ends:
                 raise TimeoutError(f"nothing was sent within {BEGINS_WITHIN:g} s")
             time.sleep(_TICK / 2)
+        if plan.silent:
+            # Not before: a campaign begins with a look at its gateway, and never without.
+            self.rules["no look-ups"] = faults.NO_LOOK_UPS
+            self.world.sandbox.order(self.rules)
         # A pause or cancel by the UI is seen by its next look, and then ends a window.
         self.observer = Observer(
             runs.find_run(name), self.people, pace.WINDOW + pace.HORIZON + _LOOK

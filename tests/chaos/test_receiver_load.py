@@ -40,7 +40,7 @@ CONNECTIONS = 100
 AGAIN = 100  # every so manieth report comes a second time, as if its acknowledgement were lost
 UNDELIVERED = 10  # every so manieth report says so
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(180 + REPORTS // 100)]
+pytestmark = [pytest.mark.chaos, pytest.mark.heavy, pytest.mark.timeout(180 + REPORTS // 100)]
 
 SERVE = """
 import sys

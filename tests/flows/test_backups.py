@@ -105,6 +105,7 @@ def test_a_restored_run_that_waited_is_not_sent_without_its_approval(
     assert desk.messages(people) == [1, 1]
 
 
+@pytest.mark.heavy
 def test_gateways_come_along_with_their_secrets_and_prefects_runs_do_not(
     desk: Desk, archive: Path, tmp_path: Path, free_port: Callable[[], int]
 ) -> None:
@@ -147,6 +148,7 @@ def test_a_prefect_that_is_elsewhere_keeps_its_gateways(
         assert "home/prefect/prefect.db" not in held.namelist()
 
 
+@pytest.mark.slow
 def test_neither_imports_prefect_or_starts_a_process(
     desk: Desk, archive: Path, tmp_path: Path
 ) -> None:

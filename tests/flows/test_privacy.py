@@ -212,7 +212,7 @@ def forged(season: Season) -> None:
         season.said.append(("answer of the receiver", answer.text))
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "happens",
     [

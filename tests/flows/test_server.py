@@ -62,7 +62,7 @@ def closed(elsewhere: dict[str, str]) -> Iterator[str]:
     process.wait(20)
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 @pytest.mark.timeout(400)  # four processes, each of which imports Prefect
 def test_with_a_login_the_api_answers_nobody_else_and_every_command_works(
     desk: Desk, elsewhere: dict[str, str], closed: str, monkeypatch: pytest.MonkeyPatch

@@ -21,7 +21,7 @@ import pytest
 
 from tests.plans import numbers
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(300)]
 
 LIMIT = "sms sandbox +15005550006"
 _numbers = iter(numbers(5_000)[2_000:])
