@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from tests.chaos.bare import Bare
@@ -41,11 +42,17 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     began = time.time()
     outcomes: list[Outcome] = []
-    for kind, seed, numbers in wanted:
-        say(f"seed {seed}: {len(numbers)} {kind} trials")
-        with _trials(kind) as trials:
-            plans = (trials.draw(seed, number) for number in numbers)
-            outcomes += run_all(trials, plans, _tell)
+
+    def keep(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        _tell(outcome)
+
+    # Stopped early, it still reports what it has seen.
+    with suppress(KeyboardInterrupt, SystemExit):
+        for kind, seed, numbers in wanted:
+            say(f"seed {seed}: {len(numbers)} {kind} trials")
+            with _trials(kind) as trials:
+                run_all(trials, (trials.draw(seed, number) for number in numbers), keep)
     failed = [outcome for outcome in outcomes if outcome.failure]
     duplicates = sum(len(outcome.verdict.duplicates) for outcome in outcomes)
     lost = sum(len(outcome.verdict.lost) for outcome in outcomes)
