@@ -13,7 +13,7 @@ from data import pace
 
 _LATE = pace.HEADROOM
 """Seconds that a message may leave after its slot."""
-_TELL_EVERY = 0.05
+_TELL_EVERY = 0.25
 """Seconds between two writes: where requests are slower than the lane, each of them is late."""
 _LOOK_EVERY = 1.0
 """Seconds between two looks at a lane that is full or held."""
