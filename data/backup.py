@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -259,8 +259,13 @@ def _files(path: Path, archive: zipfile.ZipFile, manifest: Manifest) -> dict[str
     """Where files are to be written, by member. Refused where something is there already."""
     home, files = settings().home, {}
     for name in archive.namelist():
-        if name.startswith(_HOME) and ".." not in PurePosixPath(name).parts:
+        if name.startswith(_HOME):
             files[name] = home / name.removeprefix(_HOME)
+            # `..`, or an absolute path behind the prefix: an archive is not to write elsewhere.
+            if not files[name].resolve().is_relative_to(home.resolve()):
+                raise BackupError(
+                    f"{path} is no backup of sms-campaigns: {name} lies outside of it"
+                )
     here, brought = home / _KEY, archive.read(_HOME + _KEY) if _HOME + _KEY in files else b""
     given = settings().secret_key
     if given is not None:

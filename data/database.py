@@ -5,12 +5,13 @@ Statements of one subject are in that subject's module; changes of shape in `dat
 
 import io
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import pyarrow as pa
@@ -31,6 +32,12 @@ class DatabaseError(SmsError):
 
 UNAVAILABLE = (DatabaseError, OperationalError, InterfaceError)
 """What is raised while the database is away, locked, full or restarting: trying again may help."""
+
+
+PATIENCE = 120.0
+"""Seconds that what must not get lost is tried again while the database is away."""
+
+_T = TypeVar("_T")
 
 
 def now() -> datetime:
@@ -140,6 +147,18 @@ def _words(error: DBAPIError) -> str | None:
     if isinstance(error, OperationalError) and any(sign in told for sign in unreachable):
         return f"the database {where} cannot be reached: start it, or mend SMS_DATABASE_URL"
     return None
+
+
+def patiently(work: Callable[[], _T]) -> _T:
+    """Do what a database that is away, locked or restarting makes wait, for up to two minutes."""
+    ends = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return work()
+        except UNAVAILABLE:
+            if time.monotonic() > ends:
+                raise
+            time.sleep(0.5)
 
 
 def clock(connection: Connection) -> datetime:

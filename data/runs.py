@@ -29,7 +29,7 @@ _NEXT = {
     WAITING: {SENDING, REJECTED, CANCELLED},
     SENDING: {PAUSED, RECONCILING, CANCELLED},
     PAUSED: {SENDING, CANCELLED},
-    RECONCILING: {SENDING, FINISHED, CANCELLED},
+    RECONCILING: {SENDING, PAUSED, FINISHED, CANCELLED},
     # A run that failed while it was prepared has sent nothing: it may be prepared again.
     FAILED: {PREPARING},
 }

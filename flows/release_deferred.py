@@ -1,40 +1,31 @@
-"""Sends what is left of runs that are past their sending, on a schedule.
+"""Has runs gone on with that are past their sending and have something to send, on a schedule.
 
 Deferred messages whose recipients' hours have opened, and those that a slow sender gave back when
 everybody else had left.
 """
 
-from prefect import flow, get_run_logger
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect import flow
 
 from data import ledger, runs
 from data.database import now
-from data.errors import SmsError
 from data.migrate import migrate
 from data.privacy import impersonal
-from data.settings import settings
-from flows import stages
+from flows.handover import hand_over
 
 
-@flow(
-    name="release-deferred",
-    task_runner=ThreadPoolTaskRunner(max_workers=settings().batches_in_flight),  # type: ignore[arg-type]
-)
+@flow(name="release-deferred")
 @impersonal
 def release_deferred() -> list[str]:
-    """Send what is due of every run that waits, as for somebody's morning; return their ids."""
+    """Start `resume-campaign` for every run with messages that are due; return the runs' ids.
+
+    Each has a run of its own: a slow campaign must not make another miss its hours.
+    """
     migrate()
-    released: list[str] = []
-    for run in runs.list_runs((runs.RECONCILING,)):
-        opening = ledger.next_opening(run.id)
-        due = opening is not None and opening <= now()
-        if not due and not ledger.is_unsent(run.id):
-            continue
-        try:
-            runs.move(run.id, runs.SENDING)
-            stages.send(run.id)
-            released.append(run.id)
-        except SmsError as error:
-            # One campaign's trouble must not hold up the others; the run itself keeps the reason.
-            get_run_logger().error(f"run {run.id}: {error}")
-    return released
+    return [
+        run.id for run in runs.list_runs((runs.RECONCILING,)) if _due(run.id) and hand_over(run.id)
+    ]
+
+
+def _due(run_id: str) -> bool:
+    opening = ledger.next_opening(run_id)
+    return (opening is not None and opening <= now()) or ledger.is_unsent(run_id)

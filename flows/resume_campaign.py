@@ -3,6 +3,7 @@
 from typing import Any
 
 from prefect import flow
+from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from data import runs
@@ -18,8 +19,12 @@ from flows import stages
     task_runner=ThreadPoolTaskRunner(max_workers=settings().batches_in_flight),  # type: ignore[arg-type]
 )
 @impersonal
-def resume_campaign(run_id: str) -> dict[str, Any]:
-    """Go on with a run from the stored plan. A plan that was never completed is made anew."""
+def resume_campaign(run_id: str, unpause: bool = True) -> dict[str, Any]:
+    """Go on with a run from the stored plan. A plan that was never completed is made anew.
+
+    `unpause`: also with one that somebody has paused. Resuming in the UI always does.
+    """
     migrate()
-    outcomes = stages.go_on(runs.find_run(run_id))
+    again = (flow_run.run_count or 0) > 1
+    outcomes = stages.go_on(runs.find_run(run_id), unpause=unpause or again)
     return {"run": run_id, "state": runs.find_run(run_id).state, "outcomes": outcomes}

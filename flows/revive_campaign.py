@@ -1,4 +1,4 @@
-"""Goes on with a run whose process died. Automations start it: see its triggers in prefect.yaml."""
+"""Has a run gone on with whose process died. Automations start it: its triggers in prefect.yaml."""
 
 from datetime import timedelta
 from typing import Any
@@ -8,15 +8,13 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Crashed
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from data import ledger, runs
 from data.database import now
 from data.migrate import migrate
 from data.privacy import impersonal
-from data.settings import settings
 from data.tables import CampaignRun
-from flows import stages
+from flows.handover import hand_over
 from flows.watch import prefect_state
 
 _PREFIX = "prefect.flow-run."
@@ -26,11 +24,10 @@ _RECENT = timedelta(minutes=10)
 @flow(
     name="revive-campaign",
     flow_run_name="revive {died}",
-    task_runner=ThreadPoolTaskRunner(max_workers=settings().batches_in_flight),  # type: ignore[arg-type]
 )
 @impersonal
 def revive_campaign(died: str) -> dict[str, Any]:
-    """Go on with the campaign of a Prefect run that crashed, or whose heartbeat stopped.
+    """Hand the campaign over of a Prefect run that crashed, failed, or lost its heartbeat.
 
     `died` is its id, or its resource in an event. Should its process be alive after all, two
     senders share the run, which does no harm. A run is paused instead, for somebody to look at,
@@ -51,8 +48,8 @@ def revive_campaign(died: str) -> dict[str, Any]:
             runs.move(run.id, runs.PAUSED, note=f"{note}, then `sms resume {run.id}`")
         get_run_logger().error("run %s: %s", run.id, note)
         return {"run": run.id, "revived": False}
-    get_run_logger().warning("the process of run %s died: going on with it", run.id)
-    return {"run": run.id, "revived": True, "outcomes": stages.go_on(run)}
+    get_run_logger().warning("the process of run %s died: resume-campaign goes on with it", run.id)
+    return {"run": run.id, "revived": hand_over(run.id)}
 
 
 def _objection(run: CampaignRun) -> str:
@@ -80,5 +77,5 @@ def _mark_crashed(flow_run_id: str) -> None:
     state = prefect_state(flow_run_id)
     if state is not None and not state.is_final():
         with get_client(sync_client=True) as client:
-            crashed: State = Crashed(message="its process died; revive-campaign goes on with it")
+            crashed: State = Crashed(message="its process died; resume-campaign goes on with it")
             client.set_flow_run_state(flow_run_id, crashed, force=True)

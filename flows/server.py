@@ -127,9 +127,17 @@ def server_env() -> dict[str, str]:
         "PREFECT_API_URL": "",
         # The UI calls the port named here, whatever --port says.
         "PREFECT_SERVER_API_HOST": _host(),
+        # Prefect's default lets every website that somebody visits call the API from the browser.
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": _origins(),
         "PREFECT_SERVER_API_PORT": str(settings().prefect_port),
         "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
     }
+
+
+def _origins() -> str:
+    """The addresses under which browsers on this machine open the UI."""
+    mine = ui_url()
+    return ",".join({mine, mine.replace("127.0.0.1", "localhost")})
 
 
 def is_running() -> bool:

@@ -10,15 +10,8 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from math import ceil
 
-from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import (
-    FlowRunFilter,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-    FlowRunFilterTags,
-)
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled
 
 from data import batches, ledger, runs
@@ -27,14 +20,13 @@ from data.errors import SmsError
 from data.senders import this_process
 from data.settings import settings
 from data.tables import CampaignRun
+from flows.handover import live_runs, start
 
-DEPLOYMENT = "send-shard/send-shard"
 EVERY_SECONDS = 3.0
 BEGINNING = timedelta(seconds=30)
 """How long a shard may take from its start to its first batch."""
 
 _log = logging.getLogger("sms.shards")
-_LIVE = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING]
 
 
 class ShardError(SmsError):
@@ -83,19 +75,11 @@ def _top_up(run_id: str, wanted: int) -> None:
     if runs.get_run(run_id).state != runs.SENDING or worth < 1:
         return
     with get_client(sync_client=True) as client:
-        missing = min(wanted, worth) - _live(run_id, _shards(client, run_id))
+        missing = min(wanted, worth) - _live(run_id, live_runs(client, _tag(run_id)))
         if missing < 1:
             return
-        try:
-            deployment = client.read_deployment_by_name(DEPLOYMENT)
-        except ObjectNotFound:
-            raise ShardError(
-                f"there is no deployment {DEPLOYMENT}: run `prefect deploy --all`"
-            ) from None
         for _ in range(missing):
-            client.create_flow_run_from_deployment(
-                deployment.id, parameters={"run_id": run_id}, tags=[_tag(run_id)]
-            )
+            start(client, "send-shard", {"run_id": run_id}, _tag(run_id))
 
 
 def _live(run_id: str, shards: list[FlowRun]) -> int:
@@ -117,19 +101,9 @@ def _live(run_id: str, shards: list[FlowRun]) -> int:
 def _withdraw(run_id: str) -> None:
     """Cancel the shards that no worker has begun."""
     with get_client(sync_client=True) as client:
-        for shard in _shards(client, run_id):
+        for shard in live_runs(client, _tag(run_id)):
             if shard.state_type is StateType.SCHEDULED:
                 client.set_flow_run_state(shard.id, Cancelled(message="the run is over"))
-
-
-def _shards(client: SyncPrefectClient, run_id: str) -> list[FlowRun]:
-    """The shards of a run that have not ended, as far as Prefect knows."""
-    return client.read_flow_runs(
-        flow_run_filter=FlowRunFilter(
-            tags=FlowRunFilterTags(all_=[_tag(run_id)]),
-            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_LIVE)),
-        )
-    )
 
 
 def _tag(run_id: str) -> str:

@@ -6,7 +6,7 @@ from prefect import get_run_logger
 from prefect.runtime import flow_run
 
 from data import doubts, ledger, plan, results, runs
-from data.database import now, reading, writing
+from data.database import now, patiently, reading, writing
 from data.errors import SmsError
 from data.settings import settings
 from data.tables import CampaignRun
@@ -82,10 +82,10 @@ def send(run_id: str) -> None:
 
 def _send_to_the_end(run: CampaignRun) -> None:
     """Send until nothing of a run is left to send."""
-    progress = steps.Progress(run.id)
+    run_id, progress = run.id, steps.Progress(run.id)
     while True:
         steps.send_batches(run.id, run.gateway, progress)
-        run = runs.get_run(run.id)
+        run = patiently(lambda: runs.get_run(run_id))
         if run.state == runs.RECONCILING and ledger.is_unsent(run.id):
             # A slow sender gave some back after another process had seen the end.
             runs.move(run.id, runs.SENDING)
@@ -94,8 +94,8 @@ def _send_to_the_end(run: CampaignRun) -> None:
         if run.state != runs.SENDING:
             return  # another process has sent the rest meanwhile
         # Another sender of this run may hold messages still, and give some of them back.
-        doubts.strand(run.id)
-        if ledger.is_unsent(run.id):
+        patiently(lambda: doubts.strand(run_id))
+        if patiently(lambda: ledger.is_unsent(run_id)):
             time.sleep(0.5)
             continue
         # What a gateway says it never got is sent again.
@@ -138,9 +138,10 @@ def finish(run_id: str) -> dict[str, int]:
     return dict(account.outcomes)
 
 
-def carry_on(run_id: str) -> dict[str, int]:
+def carry_on(run_id: str, *, unpause: bool = True) -> dict[str, int]:
     """Send, wait for reports and report: everything after the approval."""
-    if runs.get_run(run_id).state in (runs.RECONCILING, runs.PAUSED):
+    state = runs.get_run(run_id).state
+    if state == runs.RECONCILING or (state == runs.PAUSED and unpause):
         runs.move(run_id, runs.SENDING, note="")
     if runs.get_run(run_id).state == runs.SENDING:
         try:
@@ -152,8 +153,10 @@ def carry_on(run_id: str) -> dict[str, int]:
     return finish(run_id)
 
 
-def go_on(run: CampaignRun) -> dict[str, int]:
+def go_on(run: CampaignRun, *, unpause: bool) -> dict[str, int]:
     """Go on with a run wherever it stands, from its stored plan; prepare it where it has none."""
+    if run.state == runs.PAUSED and not unpause:
+        return {}
     if run.state in {*UNPLANNED, runs.SENDING, runs.PAUSED, runs.RECONCILING}:
         # Cancelling in Prefect's UI counts for the Prefect run that works on it now: the first
         # one may have failed long ago.
@@ -162,5 +165,5 @@ def go_on(run: CampaignRun) -> dict[str, int]:
         asks = run.parameters.get("approval", True) and run.approved_at is None
         prepare(run, runs.WAITING if asks else runs.SENDING)
     if runs.get_run(run.id).state in (runs.SENDING, runs.PAUSED, runs.RECONCILING):
-        return carry_on(run.id)
+        return carry_on(run.id, unpause=unpause)
     return finish(run.id) if run.planned else {}

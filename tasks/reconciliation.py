@@ -42,6 +42,8 @@ MATCH_WITHIN = timedelta(days=7)
 """How long a report waits for its message. Older ones stay in the inbox and are not tried."""
 
 _CHUNK = 50_000  # events in one transaction
+_ALL = 1_000_000
+_MAY_HOLD = (runs.SENDING, runs.PAUSED, runs.RECONCILING, runs.CANCELLED, runs.REJECTED)
 # The others are rebuilt when a report comes: nobody does it at their end.
 _KEPT_BY_REFRESHING = frozenset({runs.SENDING, runs.RECONCILING, runs.FINISHED})
 
@@ -99,9 +101,9 @@ def _strand(run_ids: Collection[str] | None, at: datetime) -> set[str]:
     Returns the ids of the runs whose results are others now.
     """
     touched = set()
-    for run in runs.list_runs():
+    for run in runs.list_runs(_MAY_HOLD, limit=_ALL):
         ended = run.state in (runs.CANCELLED, runs.REJECTED)
-        over = run.state == runs.FINISHED or (ended and _long_ago(run.finished_at, at))
+        over = ended and _long_ago(run.finished_at, at)
         wanted = run_ids is None or run.id in run_ids
         if run.planned and wanted and not over:
             closed = ledger.cancel_open(run.id) if ended else 0

@@ -19,7 +19,7 @@ import pandas as pd
 from adapters.gateways.base import UNREACHABLE, Answer, ErrorClass, Gateway, Outgoing, Suspect
 from data import batches, consent_ledger, doubts, ledger, pace, runs
 from data.batches import Held
-from data.database import UNAVAILABLE, clock, now, writing
+from data.database import PATIENCE, UNAVAILABLE, clock, now, writing
 from data.ledger import Claimed, Queue, Settled
 from data.privacy import impersonal
 from data.senders import this_sender
@@ -40,8 +40,6 @@ STAY_SECONDS = 5.0
 """A batch whose messages all wait longer for their retry is given back."""
 DOUBTS_ASKED = 1_000
 """Messages in doubt that are asked about at one time."""
-STORE_SECONDS = 120.0
-"""How long answers are kept in memory while the database does not take them."""
 GIVE_UP_SECONDS = 300.0
 """How long a gateway may be unreachable, with nothing accepted, before the run is paused."""
 CONTENT_STOP = 20
@@ -102,8 +100,8 @@ class _Batch:
     async def send(self, gateway: Gateway) -> Tally:
         self.by_segments = gateway.capabilities.rate_unit == "segments"
         async with gateway:
-            while not self.tally.stopped and self._goes_on():
-                queue = ledger.queued(self.run.id, self.held.batch)
+            while not self.tally.stopped and await self._stored(self._goes_on):
+                queue = await self._stored(lambda: ledger.queued(self.run.id, self.held.batch))
                 if not queue.ready:
                     if not await self._wait_for_retry():
                         break
@@ -133,9 +131,13 @@ class _Batch:
     async def _reserve(self, queue: Queue) -> bool:
         """Reserve the pace of a window of what is queued; False: the lane is full at present."""
         each = queue.segments / queue.ready if self.by_segments else 1.0
-        rate = pace.rate_of(self.lane)
+        rate = await self._stored(lambda: pace.rate_of(self.lane))
         self.size = min(queue.ready, WINDOW_MESSAGES, max(1, int(rate * pace.WINDOW / each)))
-        return await self.pacer.reserve(self.size * each)
+        try:
+            return await self.pacer.reserve(self.size * each)
+        except UNAVAILABLE:
+            await asyncio.sleep(0.5)
+            return False
 
     async def _claim(self) -> list[Claimed]:
         """Claim as much as was reserved, when its time has nearly come."""
@@ -184,11 +186,19 @@ class _Batch:
         for message, own in zip(claimed, units, strict=True):
             # A slot first: waiting for one would spend the time that was reserved.
             await self.slots.acquire()
-            leaves = leaves and await self.pacer.turn(own, rest, self._in_time)
+            leaves = leaves and await self._turn(own, rest)
             rest -= own
             submitting = self._submit(gateway, message, leaves)
             requests.append(asyncio.create_task(submitting))
         return await asyncio.gather(*requests)
+
+    async def _turn(self, own: float, rest: float) -> bool:
+        """Wait for a message's slot; False where it, and those after it, must not leave now."""
+        try:
+            return await self.pacer.turn(own, rest, self._in_time)
+        except UNAVAILABLE:
+            # The rest goes back to the queue with the answers, when the database is there again.
+            return False
 
     async def _submit(self, gateway: Gateway, message: Claimed, leaves: bool) -> Answer:
         try:
@@ -213,8 +223,8 @@ class _Batch:
         return spent < self.lease.total_seconds() - settings().request_timeout
 
     async def _stored(self, write: Callable[[], Any]) -> Any:
-        """Write what only this process knows, for as long as the database is away."""
-        ends = time.monotonic() + STORE_SECONDS
+        """Read or write in spite of a database that is away: answers are known here alone."""
+        ends = time.monotonic() + PATIENCE
         while True:
             try:
                 return write()

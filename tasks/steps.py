@@ -6,6 +6,7 @@ Prefect: nothing here is cached, and no result is stored.
 
 import asyncio
 import time
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -20,6 +21,7 @@ from adapters.gateways.base import Gateway, GatewayError, Timeouts
 from adapters.limits import rate_in_force
 from data import batches, ledger, runs
 from data.batches import Held
+from data.database import UNAVAILABLE, patiently
 from data.settings import settings
 from tasks import preparation, reconciliation, sending
 from tasks.preparation import Brief, Planned, Pulled
@@ -165,6 +167,11 @@ class Progress:
         self._next_at = began + max(2.0, 20 * (time.monotonic() - began))
 
 
+def _take(run_id: str) -> Held | None:
+    sends = runs.get_run(run_id).state == runs.SENDING
+    return batches.take(run_id) if sends else None
+
+
 def send_batches(run_id: str, gateway: str, progress: Progress | None = None) -> None:
     """Take batches and send them, a bounded number at one time, until there is none to take.
 
@@ -173,15 +180,15 @@ def send_batches(run_id: str, gateway: str, progress: Progress | None = None) ->
     in_flight: list[PrefectFuture[dict[str, int]]] = []
     while True:
         free = len(in_flight) < settings().batches_in_flight
-        sends = runs.get_run(run_id).state == runs.SENDING
-        held = batches.take(run_id) if free and sends else None
+        held = patiently(lambda: _take(run_id)) if free else None
         if held is not None:
             in_flight.append(send_batch.submit(held, gateway))
             continue
         if not in_flight:
             break
         if progress is not None:
-            progress.update()
+            with suppress(*UNAVAILABLE):
+                progress.update()
         ended, running = wait(in_flight, timeout=0.2)
         in_flight = list(running)
         for future in ended:

@@ -105,7 +105,7 @@ def resume(
     with _everything():
         from flows.resume_campaign import resume_campaign
 
-        with shown_progress(lambda: found.id), _paused_by_ctrl_c(lambda: found.id):
+        with shown_progress(lambda: found.id), _stopped_by_ctrl_c(lambda: found.id):
             resume_campaign(found.id)
     _conclude(found.id)
 
@@ -158,15 +158,15 @@ def _run(campaign: "Campaign") -> str:
 
     key = campaign.key_in_force(None)
     runs.refuse_taken(key)
-    with shown_progress(lambda: runs.id_of(key)), _paused_by_ctrl_c(lambda: runs.id_of(key)):
+    with shown_progress(lambda: runs.id_of(key)), _stopped_by_ctrl_c(lambda: runs.id_of(key)):
         summary: dict[str, Any] = send_campaign(campaign)
     _conclude(summary["run"])
     return str(summary["run"])
 
 
 @contextmanager
-def _paused_by_ctrl_c(run_id: Callable[[], str | None]) -> Iterator[None]:
-    """Pause a run that is being sent when its command is interrupted: somebody meant to stop it.
+def _stopped_by_ctrl_c(run_id: Callable[[], str | None]) -> Iterator[None]:
+    """Stop a run when its command is interrupted: somebody meant to stop it.
 
     Otherwise `revive-campaign` would take it for one whose process died, and go on with it.
     """
@@ -176,10 +176,14 @@ def _paused_by_ctrl_c(run_id: Callable[[], str | None]) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         found = run_id()
-        if found is not None and runs.get_run(found).state == runs.SENDING:
+        state = runs.get_run(found).state if found else ""
+        if found and state == runs.SENDING:
             note = f"interrupted by Ctrl-C: `sms resume {found}` goes on"
             runs.move(found, runs.PAUSED, note=note)
             print(f"run {found} is paused; sms resume {found}", flush=True)
+        elif found and state == runs.PREPARING:
+            runs.move(found, runs.FAILED, note="interrupted by Ctrl-C while it was prepared")
+            print(f"run {found} has ended before anything was sent", flush=True)
         raise
 
 

@@ -287,9 +287,15 @@ def keyless(path: Path) -> None:
     rewrite(path, **{"home/secret_dot_key": None})
 
 
+def outside(path: Path) -> None:
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("home//tmp/escaped", b"anything")
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
+        (outside, "is no backup of sms-campaigns: home//tmp/escaped lies outside of it"),
         (flip, "is no backup or is damaged: nothing was restored"),
         (cut, "is no backup or is damaged: nothing was restored"),
         (other_file, "is no backup or is damaged: nothing was restored"),

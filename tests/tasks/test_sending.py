@@ -12,7 +12,7 @@ from adapters.gateways import make_gateway
 from adapters.gateways.base import Gateway, Timeouts
 from adapters.gateways.twilio import TwilioSettings
 from data import ledger, runs
-from data.database import now, writing
+from data.database import DatabaseError, now, writing
 from data.settings import settings
 from data.tables import CampaignRun
 from tasks import sending
@@ -310,3 +310,24 @@ def test_a_full_or_locked_database_is_named(tmp_path: Path, sqlite: str) -> None
     finally:
         other.rollback()
         other.close()
+
+
+def test_a_database_that_is_away_during_a_window_puts_nobody_in_doubt(
+    sqlite: str,
+    sandbox: Sandbox,
+    gateway: Callable[..., Gateway],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run, people = plans.open_run(), fresh(sandbox, 6)
+    plans.add_messages(run, people)
+    turns = []
+
+    async def turn(*_: object) -> bool:
+        turns.append(1)
+        if len(turns) == 3:
+            raise DatabaseError("the database is locked")
+        return True
+
+    monkeypatch.setattr(sending.Pacer, "turn", turn)
+    assert send(run, gateway).counts["accepted"] == 6
+    assert [len(sandbox.accepted(number)) for number in people] == [1] * 6
