@@ -70,7 +70,7 @@ def send(run_id: str) -> None:
     """
     run = runs.get_run(run_id)
     steps.resolve_doubts(run.id, run.gateway)
-    ledger.release(run)
+    patiently(lambda: ledger.release(run))
     sending.put_aside(run)
     with watched(run), sharded(run):
         _send_to_the_end(run)

@@ -19,7 +19,7 @@ import pandas as pd
 from adapters.gateways.base import UNREACHABLE, Answer, ErrorClass, Gateway, Outgoing, Suspect
 from data import batches, consent_ledger, doubts, ledger, pace, runs
 from data.batches import Held
-from data.database import PATIENCE, UNAVAILABLE, clock, now, writing
+from data.database import PATIENCE, UNAVAILABLE, clock, now, patiently, writing
 from data.ledger import Claimed, Queue, Settled
 from data.privacy import impersonal
 from data.senders import this_sender
@@ -329,7 +329,7 @@ def _meaning(answer: Answer) -> tuple[str, str]:
 @impersonal
 def put_aside(run: CampaignRun, batch: int | None = None) -> None:
     """Settle what can no longer be claimed, and defer what lies outside its hours."""
-    ended = ledger.put_aside(run, batch)
+    ended = patiently(lambda: ledger.put_aside(run, batch))
     if not ended:
         return
     # A window takes a second to leave: what closes within it is closed.
@@ -338,7 +338,7 @@ def put_aside(run: CampaignRun, batch: int | None = None) -> None:
         (country, zones): hours(country, zones, purpose=run.purpose, at=at, not_after=run.not_after)
         for country, zones in ended
     }
-    ledger.defer(run, openings)
+    patiently(lambda: ledger.defer(run, openings))
 
 
 def gateway_opt_outs(numbers: Sequence[str], gateway: str) -> pd.DataFrame:
@@ -362,7 +362,8 @@ def resolve_doubts(run_id: str, make_gateway: MakeGateway) -> Counter[str]:
 
     What it cannot say stays in doubt until a delivery report settles it. Nothing is sent.
     """
-    doubts.strand(run_id)
+    # Two processes that do this at one time may lock each other out: the database ends one of them.
+    patiently(lambda: doubts.strand(run_id))
     tally: Counter[str] = Counter()
     after = ""
     while page := doubts.doubted(run_id, after, DOUBTS_ASKED):
@@ -394,5 +395,5 @@ def _ask_about(messages: Sequence[Message], gateway: Gateway) -> Counter[str]:
     found = asyncio.run(ask())
     accepted = {key: gid for key, (outcome, gid) in found.items() if outcome == "accepted"}
     absent = [key for key, (outcome, _) in found.items() if outcome == "absent"]
-    doubts.settle(accepted, absent)
+    patiently(lambda: doubts.settle(accepted, absent))
     return Counter(accepted=len(accepted), absent=len(absent), open=len(suspects) - len(found))

@@ -159,7 +159,7 @@ class Installation(World):
     # --- what the UI does ---------------------------------------------------------------------
 
     def call(self, path: str, body: object = None, method: str = "") -> Any:
-        """Call Prefect's API, again while its server is away."""
+        """Call Prefect's API, again while its server is away or its own database busy."""
         ends = time.monotonic() + 60
         while True:
             try:
@@ -168,8 +168,9 @@ class Installation(World):
                 )
                 answer.raise_for_status()
                 return answer.json() if answer.content else None
-            except httpx.TransportError:
-                if time.monotonic() > ends:
+            except httpx.HTTPError as error:
+                status = getattr(getattr(error, "response", None), "status_code", 503)
+                if status != 503 or time.monotonic() > ends:
                     raise
                 time.sleep(0.2)
 
