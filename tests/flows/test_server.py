@@ -167,3 +167,18 @@ def test_a_login_that_is_none_is_refused_without_showing_it(
     settings.cache_clear()
     said = desk.sms("runs")
     assert (said.code, said.err) == (1, "sms: SMS_UI_LOGIN: write name:password\n")
+
+
+@pytest.mark.parametrize(
+    ("origin", "allowed"),
+    [("https://elsewhere.example", False), ("the UI", True)],
+    ids=["another website", "the UI itself"],
+)
+def test_browsers_let_no_other_website_call_the_api(
+    installation: dict[str, str], origin: str, allowed: bool
+) -> None:
+    url = installation["PREFECT_API_URL"]
+    if allowed:
+        origin = url.removesuffix("/api")
+    answer = httpx.get(f"{url}/health", headers={"origin": origin}, trust_env=False)
+    assert ("access-control-allow-origin" in answer.headers) is allowed
