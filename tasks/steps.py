@@ -6,14 +6,15 @@ Prefect: nothing here is cached, and no result is stored.
 
 import asyncio
 import time
+from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import suppress
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from prefect import get_run_logger, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.futures import PrefectFuture, wait
+from prefect.futures import PrefectConcurrentFuture
 
 from adapters import blocks
 from adapters.gateways import make_gateway
@@ -177,19 +178,22 @@ def send_batches(run_id: str, gateway: str, progress: Progress | None = None) ->
 
     Prefect's own `map` submits everything at once. Raises what a batch raised.
     """
-    in_flight: list[PrefectFuture[dict[str, int]]] = []
+    in_flight: list[PrefectConcurrentFuture[dict[str, int]]] = []
     while True:
         free = len(in_flight) < settings().batches_in_flight
         held = patiently(lambda: _take(run_id)) if free else None
         if held is not None:
-            in_flight.append(send_batch.submit(held, gateway))
+            submitted = send_batch.submit(held, gateway)
+            in_flight.append(cast("PrefectConcurrentFuture[dict[str, int]]", submitted))
             continue
         if not in_flight:
             break
         if progress is not None:
             with suppress(*UNAVAILABLE):
                 progress.update()
-        ended, running = wait(in_flight, timeout=0.2)
-        in_flight = list(running)
+        # Not Prefect's own `wait`: its time-out may strike inside a lock, and ends the flow then.
+        wait([one.wrapped_future for one in in_flight], 0.2, return_when=FIRST_COMPLETED)
+        ended = [one for one in in_flight if one.wrapped_future.done()]
+        in_flight = [one for one in in_flight if one not in ended]
         for future in ended:
             future.result()
