@@ -154,7 +154,8 @@ class LedgerMachine(Sending):
         getattr(self, f"_{what}")(run)
 
     def _pause(self, run: CampaignRun) -> None:
-        self._move(run.id, runs.PAUSED, (runs.SENDING,), lambda: runs.move(run.id, runs.PAUSED))
+        leads = (runs.SENDING, runs.RECONCILING)
+        self._move(run.id, runs.PAUSED, leads, lambda: runs.move(run.id, runs.PAUSED))
 
     def _resume(self, run: CampaignRun) -> None:
         """Approve or go on, whoever else is sending."""
