@@ -1,10 +1,10 @@
 """Trials of every kind of fault, and that the harness finds what it is there to find.
 
-SMS_CHAOS_SEED repeats a run; `python -m tests.chaos` makes long ones.
+The same trials each time, for whoever waits for the answer; SMS_CHAOS_SEED draws others, and
+`python -m tests.chaos` makes long runs.
 """
 
 import os
-import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from tests.chaos.plan import Plan, draw
 from tests.chaos.processes import Controls, fork
 from tests.chaos.runner import run_all
 
-SEED = int(os.environ.get("SMS_CHAOS_SEED", random.SystemRandom().randrange(10**6)))
+SEED = int(os.environ.get("SMS_CHAOS_SEED", "7"))
 TRIALS = 12
 ATTEMPTS = 3
 """Trials in which a mutation has to be found: a kill may fall between two windows."""
