@@ -50,10 +50,10 @@ class Pacer:
             await asyncio.sleep(min(slots.wait, _LOOK_EVERY))
             return False
         self._slots, self._left, self._followed = slots, units, False
-        # The ledger answered at some moment in between: late by that much at most, never early.
-        answered = time.monotonic()
-        self._next = answered + slots.wait
-        self._moved = answered - asked if answered - asked > _LATE else 0
+        # Its clock was read soon after it was asked; where the answer took long, nobody knows when.
+        transit = time.monotonic() - asked
+        self._moved = transit if transit > _LATE else 0
+        self._next = asked + self._moved + slots.wait
         return True
 
     async def turn(self, units: float, rest: float, goes_on: Callable[[], bool]) -> bool:
