@@ -18,6 +18,7 @@ HEADROOM = 0.015
 a second of the gateway's clock fuller than its rate: this much of a second is how late they may be
 (`tasks.pacing`)."""
 HELD_WAIT = 1.0
+"""Seconds until it is worth asking again about a lane whose rate is 0."""
 HELD_MOST = 30.0
 """Seconds that a gateway that throttles holds a lane at once, at most."""
 _LONGEST = 20
@@ -107,7 +108,7 @@ def reserve(lane: str, units: float) -> Slots:
 def extend(lane: str, end: float, seconds: float) -> float | None:
     """Move the end of a reservation, whose sender is late, by so much; return the new end.
 
-    None: another sender has reserved what follows, so the rest must be reserved anew.
+    None: another sender has reserved what follows, so slots that have passed are lost.
     """
     with writing() as connection:
         moved = connection.execute(

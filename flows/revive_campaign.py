@@ -21,10 +21,7 @@ _PREFIX = "prefect.flow-run."
 _RECENT = timedelta(minutes=10)
 
 
-@flow(
-    name="revive-campaign",
-    flow_run_name="revive {died}",
-)
+@flow(name="revive-campaign", flow_run_name="revive {died}")
 @impersonal
 def revive_campaign(died: str) -> dict[str, Any]:
     """Hand the campaign over of a Prefect run that crashed, failed, or lost its heartbeat.
