@@ -86,6 +86,8 @@ _BLANK: dict[str, Any] = dict.fromkeys(
         "reference",
         "gateway_message_id",
         "batch_id",
+        "submission",
+        "part",
         "recipient",
         "error_code",
         "error_class",

@@ -75,7 +75,12 @@ class CampaignRun(SQLModel, table=True):
     parameters: dict[str, Any] = Field(sa_type=JSON)
     """The campaign as it was started; gateways and sources by name, no secret."""
     gateway: str
+    """The gateway or the route that it names."""
     sender: str
+    route: dict[str, Any] = Field(
+        default_factory=dict, sa_type=JSON, sa_column_kwargs={"server_default": text("'{}'")}
+    )
+    """Which gateways send to whom, as it was when the run was planned (tasks.routing)."""
     not_after: datetime | None = _instant()
     records_read: int | None = None
     """Records that the source reader saw, ragged and blank ones included; before validation."""
@@ -104,6 +109,12 @@ class Message(SQLModel, table=True):
         Index("ix_message_claim", "run_id", "state", "batch"),
         Index("ix_message_gateway_id", "gateway", "gateway_message_id"),
         Index("ix_message_number", "number_key"),
+        Index(
+            "ix_message_submission",
+            "submission",
+            sqlite_where=text("submission IS NOT NULL"),
+            postgresql_where=text("submission IS NOT NULL"),
+        ),
         Index(
             "ix_message_waiting",
             "submitted_at",
@@ -153,6 +164,10 @@ class Message(SQLModel, table=True):
     lease_until: datetime | None = _instant()
     retry_at: datetime | None = _instant()
     submitted_at: datetime | None = _instant()
+    submission: str | None = None
+    """Reference of the window it left in, where its gateway takes one for a whole request."""
+    resend_until: datetime | None = _instant()
+    """Queued although it may have been accepted: until then the gateway takes its id only once."""
 
     gateway_message_id: str | None = None
     status: str | None = None
@@ -197,15 +212,25 @@ class DeliveryEvent(SQLModel, table=True):
             postgresql_where=text("message_id IS NULL"),
         ),
         Index("ix_delivery_event_message", "message_id"),
+        Index(
+            "ix_delivery_event_part",
+            "gateway",
+            "gateway_message_id",
+            sqlite_where=text("source = 'answer'"),
+            postgresql_where=text("source = 'answer'"),
+        ),
     )
 
     id: int | None = _serial()
     gateway: str
     source: str
-    """callback or poll"""
+    """callback, poll, or answer: what the answer to the submission said of a part"""
     reference: str | None = None
+    submission: str | None = None
     gateway_message_id: str | None = None
     batch_id: str | None = None
+    part: str | None = None
+    """The gateway's id of the part of a long message that it speaks of."""
     recipient: str | None = None
     status: str
     error_code: str | None = None
@@ -262,6 +287,22 @@ class ConsentEvent(SQLModel, table=True):
     payload_digest: str = ""
     previous_seal: str | None = None
     seal: str | None = Field(default=None, index=True)
+
+
+class GatewaySwitch(SQLModel, table=True):
+    """A gateway that was taken out of a run for what had not been sent, and why."""
+
+    __tablename__: ClassVar[str] = "gateway_switch"
+
+    id: int | None = _serial()
+    run_id: str = Field(index=True)
+    gateway: str
+    reason: str
+    happened_at: datetime = _instant(nullable=False)
+    moved: int = 0
+    """Messages that other gateways took over."""
+    ended_at: datetime | None = _instant()
+    """Until it was taken in again, by resuming the run."""
 
 
 class PaceLane(SQLModel, table=True):

@@ -4,7 +4,7 @@ Here: the messages going out, the answers, the reports coming back, and what a g
 itself. Not here: policy (retry, pace, consent), storage, and any one gateway's wire format.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -64,6 +64,9 @@ class Outgoing:
     encoding: str
     segments: int
     deadline: datetime | None = None
+    submission: str = ""
+    """Reference of the window that it leaves in, stored before this exists. Together with the
+    recipient it names one message: for gateways that take one reference for a whole request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +88,30 @@ class Answer:
     segments: int | None = None
     price: Decimal | None = None
     currency: str | None = None
+    parts: "tuple[Report, ...]" = ()
+    """What the answer says of single parts of a long message: the gateway's id of each that was
+    taken (`ACCEPTED`), a final status of each that was not. They are stored with the answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One delivery report (DLR), from a callback or a poll."""
+    """One delivery report (DLR), from a callback or a poll.
+
+    It is matched by `reference`; else by `submission` and `recipient`; else by
+    `gateway_message_id`; else by `batch_id` and `recipient`. Recipients are E.164, with +.
+    """
 
     status: Status
     reference: str | None = None
     gateway_message_id: str | None = None
     recipient: str | None = None
+    submission: str | None = None
+    """Our reference of the window (`Outgoing.submission`)."""
     batch_id: str | None = None
+    """The gateway's id of a whole request, where its messages have none of their own."""
+    part: str | None = None
+    """Which part of a long message it speaks of, where each part has reports of its own: the
+    gateway's id of the part. The message is delivered when all of its `segments` are."""
     error_code: str | None = None
     error_class: ErrorClass | None = None
     occurred_at: datetime | None = None
@@ -137,6 +153,8 @@ class Suspect:
     """No request for it was made before this instant."""
     lease_until: datetime
     """No request for it was started after this instant."""
+    submission: str = ""
+    """The window it left in; as in `Outgoing`."""
     known: frozenset[str] = frozenset()
     """Ids at the gateway that belong to other messages to this number."""
 
@@ -154,7 +172,7 @@ class Recovery(StrEnum):
     """What a crashed sender can find out (see each adapter's file for the gateway's own words)."""
 
     RESEND = "resend"
-    """The same key may be sent again: the gateway answers for the first one."""
+    """The same message id may be sent again within `resend_window`: the gateway takes it once."""
     BY_REFERENCE = "by_reference"
     BY_NUMBER = "by_number"
     """A look-up by number and time: proves acceptance, never absence."""
@@ -166,18 +184,33 @@ class Capabilities:
     """What a gateway can do. The planner and the feature matrix read nothing else."""
 
     batch: Literal["single", "same_text", "variables", "distinct"] = "single"
+    """What one request may carry: one message; one text from one sender to many numbers; many
+    texts from one sender with one deadline, no number twice; any messages."""
     max_batch: int = 1
-    reference: Literal["field", "callback_url", "batch", "none"] = "none"
+    """Messages in one request, at most."""
+    reference: Literal["field", "callback_url", "submission", "none"] = "none"
+    """How our reference comes back in reports: the message's own, in a field or in the query of
+    its callback address; that of the window, together with the recipient; not at all."""
     recovery: Recovery = Recovery.NONE
     absence_after: timedelta | None = None
     """By reference: after how long a look-up that finds nothing proves absence; None: never."""
     resend_window: timedelta | None = None
     rate_unit: Literal["messages", "segments"] = "messages"
     polls: bool = False
-    signed_callbacks: bool = False
+    callbacks: Literal["signed", "token", "bind"] = "signed"
+    """How a callback proves that it is the gateway's: a signature over it; a token that only the
+    gateway was told, in its address; it comes over a connection that we opened and logged in on."""
+    inbound: bool = False
+    """Whether replies (MO) are read."""
+    parts: bool = False
+    """Whether each part of a long message has reports of its own."""
     validity: bool = False
     price: Literal["answer", "report", "poll", "none"] = "none"
     max_text: int = 1600
+    report_reply: str = ""
+    """Body of the answer to a delivery report, where the gateway reads it."""
+    inbound_reply: str = ""
+    """Body of the answer to a reply (MO), where the gateway reads it."""
 
 
 class GatewaySettings(BaseModel):
@@ -233,6 +266,25 @@ class Gateway(Protocol):
         ...
 
 
+@runtime_checkable
+class Listener(Protocol):
+    """A gateway whose reports and replies come over a connection that we hold open.
+
+    An adapter has this beside `Gateway`, with `capabilities.callbacks` "bind". `sms web` keeps one
+    `listen` of each such gateway running.
+    """
+
+    async def listen(
+        self, store: Callable[[Sequence[Report], Sequence[Inbound], str], Awaitable[bool]]
+    ) -> None:
+        """Receive until cancelled, reconnecting by itself.
+
+        `store` keeps reports, replies and the raw payload; what it returns False for was not
+        stored, and must not be acknowledged.
+        """
+        ...
+
+
 class CallbackError(SmsError):
     """A callback that cannot be read."""
 
@@ -247,6 +299,15 @@ class Route:
     def reports(self, message_id: str) -> str:
         """Return the address for one message's delivery reports."""
         return f"{self.receiver_url}/gateways/{self.gateway}/reports?ref={message_id}"
+
+    def reports_of(self, submission: str) -> str:
+        """Return the address for the delivery reports of a request with several messages."""
+        return f"{self.receiver_url}/gateways/{self.gateway}/reports?sub={submission}"
+
+    @property
+    def inbound(self) -> str:
+        """The address for replies; an operator enters it at the gateway."""
+        return f"{self.receiver_url}/gateways/{self.gateway}/inbound"
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,33 @@ def query(callback: Callback, name: str) -> str | None:
     return parse_qs(urlsplit(callback.url).query).get(name, [None])[0]
 
 
+def with_token(url: str, secret: str) -> str:
+    """Add a token to a callback address, for gateways that sign nothing.
+
+    It is a keyed digest of the address' own query, so that one address that leaked is good for one
+    message's reports only.
+    """
+    return f"{url}{'&' if '?' in url else '?'}token={_token(url, secret)}"
+
+
+def has_token(callback: Callback, secret: str) -> bool:
+    """Whether a callback came to an address that `with_token` made.
+
+    Parameters that the gateway appends after the token are not looked at.
+    """
+    url, found, rest = callback.url.partition("token=")
+    if not found or url[-1] not in "?&":
+        return False
+    return same(re.split("[&#]", rest, maxsplit=1)[0], _token(url[:-1], secret))
+
+
+def _token(url: str, secret: str) -> str:
+    # Not the host: gateways are told the public address, and proxies change it.
+    parts = urlsplit(url)
+    named = f"{parts.path}?{parts.query}"
+    return hmac.digest(secret.encode(), named.encode(), "sha256").hex()[:32]
+
+
 def addresses(callback: Callback) -> list[str]:
     """Return the address with and without its port: gateways sign either."""
     parts = urlsplit(callback.url)

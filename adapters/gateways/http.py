@@ -39,6 +39,8 @@ KEEP_ALIVE = 4.0
 """Seconds that an idle connection is kept. Below the 5 s after which common servers close theirs: a
 POST that meets a closing connection ends in doubt."""
 
+_OF_ONE_MESSAGE = {ErrorClass.RECIPIENT, ErrorClass.OPTOUT, ErrorClass.CONTENT}
+
 _FAILURES = (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError)
 
 # httpx logs every address at INFO, and a look-up has a telephone number in its query.
@@ -259,18 +261,38 @@ async def submit_each(
         try:
             reply = await send(message)
         except NotSentError as error:
-            return Answer(
-                message.id,
-                "refused",
-                error_class=ErrorClass.RETRY,
-                error_code=UNREACHABLE,
-                error_text=str(error),
-            )
+            return _unreachable(message.id, error)
         except NoAnswerError as error:
             return Answer(message.id, "unknown", error_text=str(error))
         return read(message.id, reply)
 
     return await asyncio.gather(*map(one, messages))
+
+
+async def submit_group(
+    messages: Sequence[Outgoing],
+    send: Callable[[Sequence[Outgoing]], Awaitable[Reply]],
+    read: Callable[[Sequence[Outgoing], Reply], list[Answer]],
+) -> list[Answer]:
+    """Submit messages in one request; one answer for each.
+
+    A request that was refused as a whole for one of its messages is made again in halves, until
+    that message stands alone: nothing of it had been accepted.
+    """
+    if not messages:
+        return []
+    try:
+        reply = await send(messages)
+    except NotSentError as error:
+        return [_unreachable(message.id, error) for message in messages]
+    except NoAnswerError as error:
+        return [Answer(message.id, "unknown", error_text=str(error)) for message in messages]
+    answers = read(messages, reply)
+    if len(messages) == 1 or not all(a.error_class in _OF_ONE_MESSAGE for a in answers):
+        return answers
+    middle = len(messages) // 2
+    halves = (submit_group(half, send, read) for half in (messages[:middle], messages[middle:]))
+    return [answer for half in await asyncio.gather(*halves) for answer in half]
 
 
 def no_success(
@@ -294,6 +316,16 @@ def no_success(
         error_code=code,
         error_text=mask_text(f"HTTP {reply.status} {text or ''}".strip()),
         retry_after=(wait if after is None else after) if error_class is ErrorClass.RETRY else None,
+    )
+
+
+def _unreachable(message_id: str, error: NotSentError) -> Answer:
+    return Answer(
+        message_id,
+        "refused",
+        error_class=ErrorClass.RETRY,
+        error_code=UNREACHABLE,
+        error_text=str(error),
     )
 
 

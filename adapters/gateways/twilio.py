@@ -96,10 +96,11 @@ class Twilio(http.HttpAdapter):
         recovery=base.Recovery.BY_NUMBER,
         rate_unit="segments",
         polls=True,
-        signed_callbacks=True,
+        inbound=True,
         validity=True,
         price="poll",
         max_text=1600,
+        inbound_reply='<?xml version="1.0" encoding="UTF-8"?><Response/>',
     )
 
     def __init__(

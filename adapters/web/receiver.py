@@ -37,7 +37,6 @@ _UNREADABLE = (
     ArithmeticError,
     RecursionError,
 )
-_TWIML = '<?xml version="1.0" encoding="UTF-8"?><Response/>'
 
 
 class Receiver:
@@ -61,12 +60,19 @@ class Receiver:
         self._refusals = Refusals()
 
     async def reports(self, request: Request) -> Response:
-        """Delivery reports: 204 once they are stored."""
-        return await self._receive(request) or Response(status_code=204)
+        """Delivery reports: 204, or the answer that the gateway wants, once they are stored."""
+        return await self._receive(request) or self._reply(request, "report_reply")
 
     async def inbound(self, request: Request) -> Response:
-        """Replies: 200 with an empty TwiML document once they are stored."""
-        return await self._receive(request) or Response(_TWIML, media_type="text/xml")
+        """Replies (MO): likewise."""
+        return await self._receive(request) or self._reply(request, "inbound_reply")
+
+    def _reply(self, request: Request, which: str) -> Response:
+        gateway = self._gateways(request.path_params["name"])
+        body = "" if gateway is None else getattr(gateway.capabilities, which)
+        if not body:
+            return Response(status_code=204)
+        return Response(body, media_type="text/xml" if body.startswith("<") else "text/plain")
 
     async def _receive(self, request: Request) -> Response | None:
         """Hear a caller unless too much of his was refused; a response only where not stored."""
@@ -169,6 +175,8 @@ def _rows(
             "reference": _clean(report.reference),
             "gateway_message_id": _clean(report.gateway_message_id),
             "batch_id": _clean(report.batch_id),
+            "submission": _clean(report.submission),
+            "part": _clean(report.part),
             "recipient": _clean(report.recipient),
             "status": str(report.status),
             "error_code": _clean(report.error_code),

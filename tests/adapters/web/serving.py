@@ -13,7 +13,7 @@ import httpx
 import uvicorn
 from sqlalchemy import select
 
-from adapters.gateways.base import Callback, CallbackError, Inbound, Report, Status
+from adapters.gateways.base import Callback, CallbackError, Capabilities, Inbound, Report, Status
 from adapters.web.app import configured, create_app
 from adapters.web.inbox import OnInbound
 from data.database import reading
@@ -26,6 +26,8 @@ NUMBER = "+14155550123"
 
 class SignedGateway:
     """A gateway that signs method, address and body, and speaks JSON."""
+
+    capabilities = Capabilities(inbound_reply="<Response/>")
 
     def verify(self, callback: Callback) -> bool:
         signed = hmac.new(KEY, callback.url.encode() + callback.body, hashlib.sha256).hexdigest()
