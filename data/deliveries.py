@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Connection,
     Integer,
@@ -19,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     bindparam,
+    false,
     insert,
     text,
 )
@@ -61,6 +63,8 @@ _MATCHED = Table(
     Column("message_id", Text, nullable=False),
     Column("run_id", Text, nullable=False),
     Column("error_class", Text),
+    # Delivered is a part of a message of which other parts are not.
+    Column("held", Boolean, nullable=False, server_default=false()),
     prefixes=["TEMPORARY"],
 )
 _FOLDED = Table(
@@ -145,10 +149,11 @@ def match(
 ) -> Matched:
     """Find the messages of up to `limit` open events with an id above `after`, oldest first.
 
-    By our reference; else by gateway and gateway message id; else by the batch's gateway id and
-    the recipient. Two messages that fit are none: the event stays open, as does one whose message
-    is not known yet. Events received before `since` are left alone. `apply` takes what this
-    matched, in the same transaction, so that no crash parts them.
+    By our reference; else by the reference of the window and the recipient; else by the gateway's
+    id of the message, or of one of its parts; else by its id of the request and the recipient.
+    Always of the gateway that the message went to. Two messages that fit are none: the event stays
+    open, as does one whose message is not known yet. Events received before `since` are left
+    alone. `apply` takes what this matched, in the same transaction, so that no crash parts them.
     """
     if not is_sqlite(connection):
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
@@ -172,7 +177,7 @@ def apply(connection: Connection) -> Applied:
     that got no clear answer becomes `accepted`. A report never makes a message be sent again.
     """
     _temporary(connection, _FOLDED)
-    for statement in (_FOLD, _ACCEPT, _NAME, _RISE):
+    for statement in (_HOLD_PARTS, _FOLD, _ACCEPT, _NAME, _RISE):
         connection.execute(statement)
     runs = frozenset(connection.execute(_RUNS).scalars())
     columns = ["recipient", "reason", "gateway", "occurred_at"]
@@ -208,13 +213,19 @@ _WAYS = [
     _since(f"""
         INSERT INTO matched_event (event_id, message_id, run_id, error_class)
         SELECT e.id, MIN(message.id), MIN(message.run_id), MIN(e.error_class)
-        FROM delivery_event AS e JOIN message ON {fits}
+        FROM delivery_event AS e JOIN {fits}
         WHERE {_OPEN} GROUP BY e.id HAVING COUNT(*) = 1
-    """)  # noqa: S608 - the conditions are the three below
+    """)  # noqa: S608 - the conditions are those below
     for fits in (
-        "message.id = e.reference",
-        "message.gateway = e.gateway AND message.gateway_message_id = e.gateway_message_id",
-        "message.gateway = e.gateway AND message.gateway_message_id = e.batch_id"
+        "message ON message.id = e.reference AND message.gateway = e.gateway",
+        "message ON message.submission = e.submission AND message.recipient = e.recipient"
+        " AND message.gateway = e.gateway",
+        "message ON message.gateway = e.gateway"
+        " AND message.gateway_message_id = e.gateway_message_id",
+        "delivery_event AS told ON told.source = 'answer' AND told.gateway = e.gateway"
+        " AND told.gateway_message_id = e.gateway_message_id"
+        " JOIN message ON message.id = told.reference",
+        "message ON message.gateway = e.gateway AND message.gateway_message_id = e.batch_id"
         " AND message.recipient = e.recipient",
     )
 ]
@@ -231,16 +242,33 @@ _BIND = text("""
     FROM matched_event WHERE delivery_event.id = matched_event.event_id
 """)
 
+# Delivered are as many parts as the message has, whatever order they are reported in.
+_HOLD_PARTS = text("""
+    UPDATE matched_event SET held = TRUE WHERE event_id IN (
+        SELECT e.id FROM matched_event AS matched
+        JOIN delivery_event AS e ON e.id = matched.event_id
+        JOIN message ON message.id = matched.message_id
+        WHERE e.part IS NOT NULL AND e.status = 'delivered' AND message.segments > (
+            SELECT COUNT(DISTINCT told.part) FROM delivery_event AS told
+            WHERE told.message_id = message.id AND told.status = 'delivered'
+        )
+    )
+""")
+
 _LEVEL = " ".join(f"WHEN '{status}' THEN {rank}" for status, rank in RANK.items())
-_LEVEL = f"CASE e.status {_LEVEL} ELSE {RANK['unknown']} END"
+_LEVEL = f"""CASE WHEN matched_event.held THEN {RANK["sent"]} ELSE
+    CASE e.status {_LEVEL} ELSE {RANK["unknown"]} END END"""
 _END = f"CASE WHEN {_LEVEL} = {FINAL} THEN e.status END"
+
+_BEST = f"(best.rank_and_id + {_ABOVE_IDS} - 1) / {_ABOVE_IDS}"
 
 # One row a message. The highest level and, in it, the lowest event id are found as one number,
 # level * 2^40 - id: half the time of window functions. GROUP BY puts the rows in the order of
 # message ids, in which the updates below are several times faster than in that of arrival.
 _FOLD = text(f"""
     INSERT INTO folded_event
-    SELECT best.message_id, {_LEVEL}, e.status, e.error_code,
+    SELECT best.message_id, {_BEST}, CASE WHEN {_BEST} = {FINAL} OR e.status <> 'delivered'
+        THEN e.status ELSE 'sent' END, e.error_code,
         COALESCE(e.occurred_at, e.received_at), e.gateway, e.gateway_message_id,
         best.one_end, best.other_end, best.first_seen, priced.price, priced.currency
     FROM (

@@ -17,6 +17,8 @@ from data.tables import CampaignRun, Message, UtcDateTime
 
 _CLOCKS = timedelta(minutes=10)
 """How far the clocks of two installations may be apart."""
+_MOST_ATTEMPTS = 6
+_BEFORE_RESENDING = timedelta(seconds=2)
 _PAGE = 10_000
 """Keys in one statement: both databases have a limit, and a restored run can be all in doubt."""
 
@@ -77,15 +79,26 @@ def doubt_restored(connection: Connection, taken_at: datetime) -> None:
     )
 
 
-def doubted(run_id: str, after: str = "", limit: int | None = None) -> list[Message]:
-    """Return the messages of a run that are in doubt, by id, those past `after`.
+def gateways_in_doubt(run_id: str) -> list[str]:
+    """Return the gateways that messages in doubt were handed to."""
+    mine = (col(Message.run_id) == run_id, col(Message.state) == IN_DOUBT)
+    statement = select(col(Message.gateway)).where(*mine).distinct()
+    with reading() as connection:
+        return sorted(connection.execute(statement).scalars())
+
+
+def doubted(
+    run_id: str, gateway: str | None = None, after: str = "", limit: int | None = None
+) -> list[Message]:
+    """Return the messages of a run (and a gateway) that are in doubt, by id, those past `after`.
 
     They are at most the windows that were in flight; after a restored backup they may be all.
     """
     table = Message.__table__  # type: ignore[attr-defined]
     mine = (table.c.run_id == run_id, table.c.state == IN_DOUBT, table.c.id > after)
+    theirs = () if gateway is None else (table.c.gateway == gateway,)
     with reading() as connection:
-        statement = select(table).where(*mine).order_by(table.c.id).limit(limit)
+        statement = select(table).where(*mine, *theirs).order_by(table.c.id).limit(limit)
         return [Message(**row) for row in connection.execute(statement).mappings()]
 
 
@@ -136,3 +149,33 @@ def settle(accepted: Mapping[str, str | None], absent: Sequence[str]) -> None:
                 update(Message).where(*doubt).values(state=QUEUED, reason="", owner=None),
                 [{"of": key} for key in absent],
             )
+
+
+def send_again(run_id: str, gateway: str, window: timedelta) -> int:
+    """Queue what is in doubt at a gateway that takes each id only once; return how many.
+
+    Within the first half of `window`, for which the gateway remembers an id, to be sent in the
+    second half at the latest; and not for ever at a gateway that never gives a clear answer.
+    """
+    with writing() as connection:
+        at = clock(connection)
+        return connection.execute(
+            update(Message)
+            .where(
+                col(Message.run_id) == run_id,
+                col(Message.gateway) == gateway,
+                col(Message.state) == IN_DOUBT,
+                col(Message.submitted_at) > at - window / 2,
+                col(Message.attempt) < _MOST_ATTEMPTS,
+                col(Message.resend_until).is_(None) | (col(Message.resend_until) > at),
+            )
+            .values(
+                state=QUEUED,
+                reason="",
+                owner=None,
+                retry_at=at + _BEFORE_RESENDING,
+                resend_until=func.coalesce(
+                    col(Message.resend_until), literal(at + window / 2, UtcDateTime())
+                ),
+            )
+        ).rowcount

@@ -1,11 +1,11 @@
-"""The sending ledger: claim, record, and what becomes of messages that miss their hours.
+"""The sending ledger: claim and record, and what waits to be claimed.
 
 The promise kept here: a message is committed as `sending` before its first byte leaves, and what
-got no clear answer is never claimable again. Settling what is in doubt is in `data.doubts`,
-matching of delivery reports in `data.deliveries`.
+got no clear answer is never claimable again. Hours and deadlines are in `data.deferral`, settling
+what is in doubt in `data.doubts`, matching of delivery reports in `data.deliveries`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -40,6 +40,10 @@ class Claimed:
     closes_at: datetime | None
     """When the recipient's hours end."""
     lease_until: datetime
+    submission: str | None
+    """Reference of the window, where the gateway takes one for a whole request."""
+    resend_until: datetime | None
+    """Not empty: it may have been accepted before, and goes out again under the same id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,23 +62,18 @@ class Settled:
     currency: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """When messages of one place may go, as tasks.consent says."""
-
-    state: str
-    """queued, deferred, or blocked"""
-    reason: str
-    rule: str
-    opens_at: datetime | None
-    closes_at: datetime | None
-
-
 # --- claim -----------------------------------------------------------------------------------
 
 
 def claim(
-    run: CampaignRun, batch: int, *, sender: str, lease: timedelta, limit: int
+    run: CampaignRun,
+    batch: int,
+    *,
+    gateway: str,
+    sender: str,
+    lease: timedelta,
+    limit: int,
+    submission: str | None = None,
 ) -> list[Claimed]:
     """Claim and re-check up to `limit` queued messages of a batch, in one committed statement.
 
@@ -87,7 +86,7 @@ def claim(
         chosen = (
             select(col(Message.id))
             .where(
-                *_queued(run.id, batch),
+                *queued_of(run.id, batch, gateway),
                 *_claimable(run, at),
             )
             .order_by(col(Message.row))
@@ -106,6 +105,7 @@ def claim(
                 attempt=col(Message.attempt) + 1,
                 lease_until=at + lease,
                 submitted_at=at,
+                submission=submission,
                 retry_at=None,
             )
             .returning(*(col(getattr(Message, name)) for name in Claimed.__slots__))
@@ -123,14 +123,25 @@ def unclaim(sender: str) -> None:
         connection.execute(
             update(Message)
             .where(col(Message.owner) == sender, col(Message.state) == SENDING)
-            .values(state=QUEUED, owner=None, lease_until=None, submitted_at=None)
+            .values(
+                state=QUEUED,
+                owner=None,
+                lease_until=None,
+                submission=None,
+                submitted_at=None,
+            )
         )
 
 
-def _queued(run_id: str, batch: int | None = None) -> list[ColumnElement[bool]]:
+def queued_of(
+    run_id: str, batch: int | None = None, gateway: str | None = None
+) -> list[ColumnElement[bool]]:
+    """Conditions: waits to be claimed, of a run, a batch, a gateway."""
     conditions = [col(Message.run_id) == run_id, col(Message.state) == QUEUED]
     if batch is not None:
         conditions.append(col(Message.batch) == batch)
+    if gateway is not None:
+        conditions.append(col(Message.gateway) == gateway)
     return conditions
 
 
@@ -151,88 +162,9 @@ def _claimable(run: CampaignRun, at: datetime) -> list[ColumnElement[bool]]:
         run_is_sending,
         col(Message.retry_at).is_(None) | (col(Message.retry_at) <= at),
         col(Message.closes_at).is_(None) | (col(Message.closes_at) > leaves),
+        col(Message.resend_until).is_(None) | (col(Message.resend_until) > leaves),
         ~opt_out_stands(col(Message.number_key), run.purpose),
     ]
-
-
-def put_aside(run: CampaignRun, batch: int | None = None) -> list[tuple[str, str]]:
-    """Settle queued messages that can no longer be claimed; return places whose hours ended.
-
-    A place is a country and a set of candidate zones.
-
-    Opted out since the plan → `suppressed`; past the deadline → `blocked`. Messages whose hours
-    have ended stay queued until `defer` gives them their next opening.
-    """
-    with writing() as connection:
-        at = now()
-        leaves = at + timedelta(seconds=1)
-        connection.execute(
-            update(Message)
-            .where(*_queued(run.id, batch), opt_out_stands(col(Message.number_key), run.purpose))
-            .values(state="suppressed", reason="opted_out", rule="opt_out", final_at=at)
-        )
-        if run.not_after is not None and run.not_after <= leaves:
-            _block_at_deadline(connection, run.id, at, col(Message.state).in_((QUEUED, DEFERRED)))
-        ended = (
-            select(col(Message.country), col(Message.zones))
-            .where(*_queued(run.id, batch), col(Message.closes_at) <= leaves)
-            .distinct()
-        )
-        return [(country or "", zones) for country, zones in connection.execute(ended)]
-
-
-def _block_at_deadline(
-    connection: Connection, run_id: str, at: datetime, which: ColumnElement[bool]
-) -> None:
-    connection.execute(
-        update(Message)
-        .where(col(Message.run_id) == run_id, which)
-        .values(state="blocked", reason="deadline", rule="deadline", final_at=at)
-    )
-
-
-def defer(run: CampaignRun, openings: Mapping[tuple[str, str], Opening]) -> None:
-    """Store for messages whose hours ended, by place, when they open again, or that they do not."""
-    with writing() as connection:
-        at = now()
-        leaves = at + timedelta(seconds=1)
-        for (country, zones), opening in openings.items():
-            ends = opening.state not in OPEN
-            connection.execute(
-                update(Message)
-                .where(
-                    *_queued(run.id),
-                    func.coalesce(col(Message.country), "") == country,
-                    col(Message.zones) == zones,
-                    col(Message.closes_at) <= leaves,
-                )
-                .values(
-                    state=opening.state,
-                    reason=opening.reason,
-                    rule=opening.rule,
-                    opens_at=opening.opens_at,
-                    closes_at=opening.closes_at,
-                    final_at=at if ends else None,
-                )
-            )
-
-
-def release(run: CampaignRun) -> int:
-    """Queue the deferred messages whose hours have opened; return how many."""
-    with writing() as connection:
-        at = now()
-        if run.not_after is not None and run.not_after <= at:
-            _block_at_deadline(connection, run.id, at, col(Message.state) == DEFERRED)
-        due = connection.execute(
-            update(Message)
-            .where(
-                col(Message.run_id) == run.id,
-                col(Message.state) == DEFERRED,
-                col(Message.opens_at) <= at,
-            )
-            .values(state=QUEUED, reason="", rule="")
-        )
-        return due.rowcount
 
 
 # --- record ----------------------------------------------------------------------------------
@@ -329,8 +261,8 @@ class Queue:
     """Segments of the ready ones."""
 
 
-def queued(run_id: str, batch: int) -> Queue:
-    """Return what of a batch waits to be claimed."""
+def queued(run_id: str, batch: int, gateway: str) -> Queue:
+    """Return what of a batch waits to be claimed and sent by a gateway."""
     with reading() as connection:
         ready = col(Message.retry_at).is_(None) | (col(Message.retry_at) <= clock(connection))
         counts = (
@@ -338,13 +270,13 @@ def queued(run_id: str, batch: int) -> Queue:
             func.count().filter(ready),
             func.coalesce(func.sum(col(Message.segments)).filter(ready), 0),
         )
-        found = connection.execute(select(*counts).where(*_queued(run_id, batch))).one()
+        found = connection.execute(select(*counts).where(*queued_of(run_id, batch, gateway))).one()
         return Queue(*map(int, found))
 
 
 def waiting(run_id: str, most: int) -> int:
     """Return how many messages of a run are queued, counted to `most`: that many cost the same."""
-    some = select(col(Message.id)).where(*_queued(run_id)).limit(most).subquery()
+    some = select(col(Message.id)).where(*queued_of(run_id)).limit(most).subquery()
     with reading() as connection:
         return int(connection.execute(select(func.count()).select_from(some)).scalar_one())
 
@@ -357,13 +289,24 @@ def is_unsent(run_id: str) -> bool:
         return connection.execute(statement).first() is not None
 
 
-def next_retry(run_id: str, batch: int) -> datetime | None:
+def next_retry(run_id: str, batch: int, gateway: str) -> datetime | None:
     """Return when the earliest delayed message of a batch may be tried again; None: none waits."""
     with reading() as connection:
         found: datetime | None = connection.execute(
-            select(func.min(col(Message.retry_at))).where(*_queued(run_id, batch))
+            select(func.min(col(Message.retry_at))).where(*queued_of(run_id, batch, gateway))
         ).scalar()
         return found
+
+
+def gateway_counts(run_id: str) -> dict[str, int]:
+    """Return the number of messages of a run that each gateway sends, or has sent."""
+    with reading() as connection:
+        rows = connection.execute(
+            select(col(Message.gateway), func.count())
+            .where(col(Message.run_id) == run_id)
+            .group_by(col(Message.gateway))
+        )
+        return {gateway: count for gateway, count in rows}  # noqa: C416 - as in state_counts
 
 
 def state_counts(run_id: str) -> dict[str, int]:
@@ -386,13 +329,3 @@ def next_opening(run_id: str) -> datetime | None:
             )
         ).scalar()
         return found
-
-
-def cancel_open(run_id: str) -> int:
-    """Mark what has not been claimed as cancelled; return how many."""
-    with writing() as connection:
-        return connection.execute(
-            update(Message)
-            .where(col(Message.run_id) == run_id, col(Message.state).in_((QUEUED, DEFERRED)))
-            .values(state="cancelled", reason="run_cancelled", final_at=now())
-        ).rowcount

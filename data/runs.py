@@ -49,8 +49,11 @@ def open_run(
     sender: str,
     not_after: datetime | None,
     flow_run_id: str | None,
+    route: dict[str, Any] | None = None,
 ) -> CampaignRun:
     """Create the run of this key, or return it where this same Prefect run opened it before.
+
+    `route` is empty where `gateway` names a gateway and no route.
 
     Raises `RunError` where the key belongs to another run: a second start sends nothing.
     """
@@ -68,6 +71,7 @@ def open_run(
                     parameters=parameters,
                     gateway=gateway,
                     sender=sender,
+                    route=route or {},
                     not_after=not_after,
                     flow_run_id=flow_run_id,
                     planned=False,
@@ -88,6 +92,7 @@ def open_run(
             "parameters": parameters,
             "gateway": gateway,
             "sender": sender,
+            "route": route or {},
             "not_after": not_after,
             "flow_run_id": flow_run_id,
         }

@@ -18,10 +18,13 @@ from pydantic import (
     field_validator,
 )
 
-from adapters.blocks import SmsGateway, load
+from adapters.blocks import SmsGateway, documents, load
+from adapters.gateways.route import RouteSettings
 from adapters.sources import Audience
 from data.errors import SmsError
+from data.tables import CampaignRun
 from tasks.preparation import Brief
+from tasks.routing import Route, resolve, route_of
 
 Purpose = Literal["marketing", "transactional", "alert", "otp", "emergency"]
 
@@ -109,7 +112,9 @@ class Campaign(BaseModel):
         json_schema_extra={"format": "textarea"},
     )
     # Without a title the form shows the name of the block's class.
-    gateway: SmsGateway = Field(title="Gateway", description="The gateway that sends it.")
+    gateway: SmsGateway = Field(
+        title="Gateway", description="The gateway, or the route, that sends it."
+    )
     sender: str = Field("", description="Number or name it comes from. Default: the gateway's own.")
     approval: bool = Field(
         True, description="Show the preview and wait for a person before anything is sent."
@@ -150,8 +155,18 @@ class Campaign(BaseModel):
 
     @property
     def sender_in_force(self) -> str:
-        """The campaign's sender, or the gateway's own."""
-        return self.sender or self.gateway.settings.sender
+        """The campaign's sender, or the gateway's own; of a route each gateway has its own."""
+        return self.sender or getattr(self.gateway.settings, "sender", "")
+
+    def route_in_force(self) -> Route:
+        """The gateways that may send it, from the saved route or gateway that it names.
+
+        Raises `GatewayError` where the route names one that is not saved.
+        """
+        if not isinstance(self.gateway.settings, RouteSettings):
+            return Route.single(self.gateway_name, self.sender_in_force)
+        saved = {name: block.settings for name, block in documents(SmsGateway)}
+        return resolve(self.gateway_name, saved, self.gateway.settings.legs, self.sender)
 
     def key_in_force(self, slot: datetime | None) -> str:
         """The key: as given, or from the name and the scheduled slot."""
@@ -167,10 +182,9 @@ class Campaign(BaseModel):
         return {**fields, "gateway": self.gateway_name}
 
 
-def brief_of(run_id: str, parameters: dict[str, Any], sender: str) -> Brief:
+def brief_of(run: CampaignRun) -> Brief:
     """Return what the steps need, from a campaign as the ledger keeps it."""
-    fields = _Stored(**parameters)
-    return Brief(run_id=run_id, **{**dict(fields), "sender": sender})
+    return Brief(run_id=run.id, route=route_of(run), **dict(_Stored(**run.parameters)))
 
 
 class _Stored(BaseModel):
@@ -179,7 +193,6 @@ class _Stored(BaseModel):
     audience: Audience
     message: str
     purpose: str
-    gateway: str
     not_after: datetime | None
     max_invalid_share: float
     replace_typography: bool

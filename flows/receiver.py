@@ -25,6 +25,7 @@ class Gateways:
 
     def __init__(self) -> None:
         self._known: dict[str, Gateway] = {}
+        self._saved: dict[str, Settings] = {}
         self._looked_at = 0.0
         self._lock = threading.Lock()
         self._look()
@@ -33,6 +34,10 @@ class Gateways:
     def known(self, name: str) -> Gateway | None:
         """Return a gateway from memory."""
         return self._known.get(name)
+
+    def everyone(self) -> dict[str, Gateway]:
+        """Return all gateways by name, from memory; each is the same until its settings change."""
+        return self._known
 
     def refresh(self) -> None:
         """Learn of gateways that have been added since; Prefect is asked once a second at most.
@@ -65,9 +70,13 @@ class Gateways:
             self._looked_at = time.monotonic()
         made = {name: self._make(name, block.settings) for name, block in found}
         self._known = {name: gateway for name, gateway in made.items() if gateway is not None}
+        self._saved = {name: block.settings for name, block in found}
         return True
 
     def _make(self, name: str, saved: Settings) -> Gateway | None:
+        if name in self._known and self._saved.get(name) == saved:
+            # The same object: one that holds a bind would have to bind again.
+            return self._known[name]
         try:
             return make_gateway(
                 name,
@@ -84,6 +93,9 @@ def serve(*, host: str, port: int) -> None:
     """Serve delivery reports until the process is told to stop."""
     gateways = Gateways()
     app = web.create_app(
-        gateways.known, refresh=gateways.refresh, public_url=settings().receiver_url
+        gateways.known,
+        refresh=gateways.refresh,
+        public_url=settings().receiver_url,
+        everyone=gateways.everyone,
     )
     web.serve(app, port, host)

@@ -62,6 +62,7 @@ def open_run(campaign: Campaign) -> CampaignRun:
         parameters=campaign.stored(),
         gateway=campaign.gateway_name,
         sender=campaign.sender_in_force,
+        route=campaign.route_in_force().stored(),
         not_after=campaign.not_after,
         flow_run_id=flow_run.id,
     )

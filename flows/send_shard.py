@@ -27,5 +27,5 @@ def send_shard(run_id: str) -> dict[str, int]:
     run = runs.find_run(run_id)
     if run.state == runs.SENDING:
         with watched(run, decides=False):
-            steps.send_batches(run.id, run.gateway)
+            steps.send_batches(run.id)
     return ledger.state_counts(run.id)

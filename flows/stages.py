@@ -1,11 +1,12 @@
 """The chapters of a campaign that more than one flow tells: prepare, send, wait for reports."""
 
 import time
+from collections import Counter
 
 from prefect import get_run_logger
 from prefect.runtime import flow_run
 
-from data import doubts, ledger, plan, results, runs
+from data import deferral, doubts, ledger, plan, results, runs, switches
 from data.database import now, patiently, reading, writing
 from data.errors import SmsError
 from data.settings import settings
@@ -27,11 +28,11 @@ class RunStoppedError(SmsError):
 
 def prepare(run: CampaignRun, state: str) -> None:
     """From the audience to a complete plan; then the run is in `state`. Nothing is sent."""
-    brief = brief_of(run.id, run.parameters, run.sender)
+    brief = brief_of(run)
     Workspace(run.id).take()
     runs.move(run.id, runs.PREPARING, note="", finished_at=None)
     try:
-        steps.check_gateway(run.gateway, run.sender)
+        steps.check_gateways(run)
         plan.clear_plan(run.id)
         pulled = steps.pull_audience(brief)
         totals, validator, workspace = Totals(), Validator(), Workspace(run.id)
@@ -43,11 +44,11 @@ def prepare(run: CampaignRun, state: str) -> None:
         reporting.show_validation(run, totals)
         steps.check_share(brief, totals)
         steps.deduplicate(brief)
-        at, messages, planned = now(), 0, []
+        at, before, planned = now(), Counter[str](), []
         for number in numbers:
-            planned.append(steps.plan_partition(brief, pulled, number, at, messages))
-            messages += planned[-1].messages
-        rate = steps.rate_of(run.gateway, run.sender)
+            planned.append(steps.plan_partition(brief, pulled, number, at, before))
+            before += planned[-1].gateways
+        rate = steps.rate_of(run)
         # Before the state says that it waits for approval: what waits has been shown.
         reporting.show_preview(runs.get_run(run.id), pulled.notes, planned, rate)
         plan.complete_plan(run.id, state)
@@ -69,8 +70,8 @@ def send(run_id: str) -> None:
     Raises `RunStoppedError` where the run was paused or the gateway refused to go on.
     """
     run = runs.get_run(run_id)
-    steps.resolve_doubts(run.id, run.gateway)
-    patiently(lambda: ledger.release(run))
+    steps.resolve_doubts(run.id)
+    patiently(lambda: deferral.release(run))
     sending.put_aside(run)
     with watched(run), sharded(run):
         _send_to_the_end(run)
@@ -84,7 +85,7 @@ def _send_to_the_end(run: CampaignRun) -> None:
     """Send until nothing of a run is left to send."""
     run_id, progress = run.id, steps.Progress(run.id)
     while True:
-        steps.send_batches(run.id, run.gateway, progress)
+        steps.send_batches(run.id, progress)
         run = patiently(lambda: runs.get_run(run_id))
         if run.state == runs.RECONCILING and ledger.is_unsent(run.id):
             # A slow sender gave some back after another process had seen the end.
@@ -99,7 +100,7 @@ def _send_to_the_end(run: CampaignRun) -> None:
             time.sleep(0.5)
             continue
         # What a gateway says it never got is sent again.
-        steps.resolve_doubts(run.id, run.gateway)
+        steps.resolve_doubts(run.id)
         if not ledger.is_unsent(run.id):
             return
 
@@ -142,6 +143,7 @@ def carry_on(run_id: str, *, unpause: bool = True) -> dict[str, int]:
     """Send, wait for reports and report: everything after the approval."""
     state = runs.get_run(run_id).state
     if state == runs.RECONCILING or (state == runs.PAUSED and unpause):
+        switches.take_in(run_id)
         runs.move(run_id, runs.SENDING, note="")
     if runs.get_run(run_id).state == runs.SENDING:
         try:

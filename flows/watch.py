@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import NamedTuple
 
 from prefect import get_run_logger, suspend_flow_run
 from prefect.client.orchestration import get_client
@@ -19,7 +20,7 @@ from adapters import blocks
 from adapters.limits import rate_in_force
 from data import pace, runs
 from data.tables import CampaignRun
-from tasks import control, sending
+from tasks import control, routing, sending
 
 EVERY_SECONDS = 1.0
 PAUSED_SECONDS = 7 * 24 * 3600
@@ -34,9 +35,13 @@ def watched(run: CampaignRun, *, decides: bool = True) -> Iterator[None]:
 
     `decides`: whether pausing and cancelling this Prefect run is meant for the whole campaign.
     """
-    block = blocks.load(blocks.SmsGateway, run.gateway).settings
+    senders = routing.route_of(run).senders
+    lanes = [
+        _Lane(name, sender, float(blocks.load(blocks.SmsGateway, name).settings.rate))
+        for name, sender in senders.items()
+    ]
     own = str(flow_run.id) if decides and flow_run.id else None
-    watch = _Watch(run, float(block.rate), own)
+    watch = _Watch(run, lanes, own)
     sending.halted.discard(run.id)
     watch.look()
     over = threading.Event()
@@ -55,19 +60,25 @@ def watched(run: CampaignRun, *, decides: bool = True) -> Iterator[None]:
         thread.join(EVERY_SECONDS)
 
 
+class _Lane(NamedTuple):
+    gateway: str
+    sender: str
+    first_rate: float
+    """Messages (or segments) a second where no concurrency limit says otherwise yet."""
+
+
 class _Watch:
-    def __init__(self, run: CampaignRun, first_rate: float, flow_run_id: str | None) -> None:
+    def __init__(self, run: CampaignRun, lanes: list[_Lane], flow_run_id: str | None) -> None:
         self._run = run
-        self._first_rate = first_rate
+        self._lanes = lanes
         self._flow_run_id = flow_run_id
-        self._lane = pace.lane_of(run.gateway, run.sender)
         self._trouble = ""
 
     def look(self) -> None:
         """Write what is in force now to the ledger."""
-        pace.set_rate(
-            self._lane, rate_in_force(self._run.gateway, self._run.sender, self._first_rate)
-        )
+        for lane in self._lanes:
+            rate = rate_in_force(lane.gateway, lane.sender, lane.first_rate)
+            pace.set_rate(pace.lane_of(lane.gateway, lane.sender), rate)
         state = prefect_state(self._flow_run_id)
         if state is None:
             return

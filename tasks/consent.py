@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from data import consent_ledger, ledger
+from data import consent_ledger, deferral, ledger
 from data.consent_ledger import ConsentError
 from data.database import writing
 from data.rules import PURPOSES, RULES, Rule, Windows
@@ -236,10 +236,10 @@ def _narrowed(windows: Windows | None, other: Windows | None) -> Windows | None:
 
 def hours(
     country: str, zones: str, *, purpose: str, at: datetime, not_after: datetime | None
-) -> ledger.Opening:
+) -> deferral.Opening:
     """Ask again when somebody may be written to whose hours ended before their turn came."""
     verdict = Judge(purpose, at, not_after, None).when(Place(country, zones))
-    return ledger.Opening(
+    return deferral.Opening(
         state={"send": ledger.QUEUED, "defer": ledger.DEFERRED}.get(
             verdict.verdict, verdict.outcome
         ),

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from data import ledger, results, runs
+from data import deferral, results, runs
 from data.database import now, writing
 from data.workspace import Workspace
 
@@ -19,7 +19,7 @@ def cancel(run_id: str, note: str) -> None:
 
 def _end(run_id: str, state: str, note: str, **facts: datetime | str) -> None:
     runs.move(run_id, state, note=note, **facts)
-    ledger.cancel_open(run_id)
+    deferral.cancel_open(run_id)
     Workspace(run_id).forget_partitions()
     if runs.get_run(run_id).planned:
         with writing() as connection:

@@ -6,6 +6,7 @@ Does not import Prefect; `flows` names the steps there.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,6 +26,7 @@ from tasks import audience, consent, phones, segments, windows
 from tasks.composition import Template
 from tasks.deduplication import deduplicate
 from tasks.pricing import PriceTable
+from tasks.routing import Route
 from tasks.validation import SUITE, Totals, Validator, check_share
 
 Connections = Mapping[str, SqlConnection | HttpConnection]
@@ -40,8 +42,7 @@ class Brief:
     audience: Audience
     message: str
     purpose: str
-    gateway: str
-    sender: str
+    route: Route
     not_after: datetime | None = None
     max_invalid_share: float = 0.5
     replace_typography: bool = True
@@ -169,13 +170,18 @@ class Planned:
     """From `PriceTable.summary`: messages, segments and cost by currency."""
     encodings: pd.DataFrame
     """Columns `encoding, segments, forcing, messages`: how many texts of each kind."""
+    gateways: Counter[str] = field(default_factory=Counter)
+    """Messages by the gateway that is to send them."""
 
 
 @impersonal
-def plan_partition(brief: Brief, pulled: Pulled, number: int, at: datetime, first: int) -> Planned:
+def plan_partition(
+    brief: Brief, pulled: Pulled, number: int, at: datetime, before: Mapping[str, int]
+) -> Planned:
     """Turn one partition into messages and exclusions, and store both in one transaction.
 
-    `first` is the number of messages planned before it; batches are numbered through from there.
+    `before` is the number of messages planned before it for each gateway; batches are numbered
+    through from there.
     """
     workspace = Workspace(brief.run_id)
     people = workspace.read("checked", number)
@@ -193,14 +199,20 @@ def plan_partition(brief: Brief, pulled: Pulled, number: int, at: datetime, firs
     unwritten = texts["reason"] != ""
     hollow = _excluded(people[unwritten], "blocked", texts.loc[unwritten, "reason"])
     people = people[~unwritten]
-    messages, forcing = _messages(brief, people, texts.loc[~unwritten, "text"], first, pulled)
+    people = people.assign(id=message_ids(brief.run_id, "campaign", people["e164"]))
+    people["gateway"] = brief.route.choose(people["region"], people["id"])
+    homeless = people["gateway"] == ""
+    unsent = _excluded(people[homeless], "blocked", "no_gateway", rule="route")
+    people = people[~homeless]
+    messages, forcing = _messages(brief, people, texts.loc[people.index, "text"], before, pulled)
     exclusions = pd.concat(
-        [_unusable(workspace, number), repeated, refused, hollow], ignore_index=True
+        [_unusable(workspace, number), repeated, refused, hollow, unsent], ignore_index=True
     )
     exclusions["run_id"] = brief.run_id
     plan.add_to_plan(messages, exclusions)
     return Planned(
         messages=len(messages),
+        gateways=Counter(messages["gateway"].tolist()),
         excluded=len(exclusions),
         summary=PriceTable.load().summary(messages["country"], messages["segments"]),
         encodings=_encodings(messages, forcing),
@@ -230,7 +242,7 @@ def _judge(brief: Brief, people: pd.DataFrame, at: datetime) -> tuple[pd.DataFra
 
 
 def _messages(
-    brief: Brief, people: pd.DataFrame, texts: pd.Series, first: int, pulled: Pulled
+    brief: Brief, people: pd.DataFrame, texts: pd.Series, before: Mapping[str, int], pulled: Pulled
 ) -> tuple[pd.DataFrame, pd.Series]:
     """Return rows of `message`, and the character that forces UCS-2 in each text."""
     if brief.replace_typography:
@@ -238,15 +250,15 @@ def _messages(
     measured = segments.measure(texts)
     prices = PriceTable.load().estimate(people["region"], measured["segments"])
     deferred = people["verdict"] == "defer"
-    order = pd.RangeIndex(first, first + len(people))
+    gateway = people["gateway"]
     messages = pd.DataFrame(
         {
-            "id": message_ids(brief.run_id, "campaign", people["e164"]),
+            "id": people["id"],
             "run_id": brief.run_id,
             "kind": "campaign",
             "request_key": people["e164"],
             "row": people.index,
-            "batch": order // batch_size(pulled.records),
+            "batch": _batches(brief, gateway, before, batch_size(pulled.records)),
             "recipient": people["e164"],
             "number_key": people["number_key"],
             "country": people["region"],
@@ -256,8 +268,8 @@ def _messages(
             "segments": measured["segments"],
             "planned_price": prices["price"].astype("str"),
             "planned_currency": prices["currency"],
-            "sender": brief.sender,
-            "gateway": brief.gateway,
+            "sender": gateway.map(dict(brief.route.senders)),
+            "gateway": gateway,
             "state": deferred.map({True: "deferred", False: "queued"}),
             "reason": people["reason"].where(deferred, ""),
             "rule": people["rule"].where(deferred, ""),
@@ -270,6 +282,14 @@ def _messages(
         index=people.index,
     )
     return messages, measured["forcing"]
+
+
+def _batches(brief: Brief, gateway: pd.Series, before: Mapping[str, int], size: int) -> pd.Series:
+    """Number batches so that each belongs to one gateway, and all gateways begin at once."""
+    names = brief.route.gateways
+    first = gateway.map({name: before.get(name, 0) for name in names}).astype("int64")
+    place = gateway.map({name: place for place, name in enumerate(names)}).astype("int64")
+    return (first + gateway.groupby(gateway).cumcount()) // size * len(names) + place
 
 
 def batch_size(records: int) -> int:
@@ -324,10 +344,10 @@ def prepare(brief: Brief, connections: Connections, *, state: str = runs.SENDING
     check_total(brief, totals)
     deduplicate_partitions(brief)
     planned: list[Planned] = []
-    at = now()
+    at, before = now(), Counter[str]()
     for number in numbers:
-        before = sum(part.messages for part in planned)
         planned.append(plan_partition(brief, pulled, number, at, before))
+        before += planned[-1].gateways
     plan.complete_plan(brief.run_id, state)
     workspace.forget_partitions()
     return planned

@@ -26,7 +26,7 @@ from sqlalchemy import (
 from sqlmodel import col
 
 from adapters.gateways.base import Gateway, Report
-from data import consent_ledger, deliveries, doubts, ledger, results, runs
+from data import consent_ledger, deferral, deliveries, doubts, ledger, results, runs
 from data.database import now as present
 from data.database import reading, writing
 from data.errors import SmsError
@@ -106,7 +106,7 @@ def _strand(run_ids: Collection[str] | None, at: datetime) -> set[str]:
         over = ended and _long_ago(run.finished_at, at)
         wanted = run_ids is None or run.id in run_ids
         if run.planned and wanted and not over:
-            closed = ledger.cancel_open(run.id) if ended else 0
+            closed = deferral.cancel_open(run.id) if ended else 0
             # Ended, it had its results written; since then its last windows were answered, or
             # whoever ended it died before it wrote them.
             if doubts.strand(run.id) or closed or (ended and _is_behind(run.id)):

@@ -1,32 +1,34 @@
 """The send loop: pace, claim, submit, record, one window after the other.
 
-Policy only: what an answer means for a message and its run. Statements are in `data.ledger`, wire
-formats in the adapters. Does not import Prefect; `flows` gives the batches their names there.
+Policy only, and what answers mean for a run; for a message it is said in `settling`. Statements are
+in `data.ledger`, wire formats in the adapters. Does not import Prefect.
 """
 
 import asyncio
 import gc
+import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import cache
 from typing import Any
 
-import pandas as pd
-
-from adapters.gateways.base import UNREACHABLE, Answer, ErrorClass, Gateway, Outgoing, Suspect
-from data import batches, consent_ledger, doubts, ledger, pace, runs
+from adapters.gateways.base import UNREACHABLE, Answer, ErrorClass, Gateway, Outgoing
+from data import batches, consent_ledger, deferral, deliveries, ledger, pace, runs, switches
 from data.batches import Held
 from data.database import PATIENCE, UNAVAILABLE, clock, now, patiently, writing
 from data.ledger import Claimed, Queue, Settled
 from data.privacy import impersonal
 from data.senders import this_sender
 from data.settings import settings
-from data.tables import CampaignRun, Message
+from data.tables import CampaignRun
+from tasks import routing
 from tasks.consent import hours
+from tasks.grouping import groups
 from tasks.pacing import Pacer
+from tasks.settling import NOT_STARTED, gateway_opt_outs, not_started, part_events, settle
 
 try:
     from uvloop import new_event_loop
@@ -38,8 +40,6 @@ LEAD_SECONDS = 0.2
 """A window is claimed so long before its first slot, so that the claim does not eat the slot."""
 STAY_SECONDS = 5.0
 """A batch whose messages all wait longer for their retry is given back."""
-DOUBTS_ASKED = 1_000
-"""Messages in doubt that are asked about at one time."""
 GIVE_UP_SECONDS = 300.0
 """How long a gateway may be unreachable, with nothing accepted, before the run is paused."""
 CONTENT_STOP = 20
@@ -48,8 +48,8 @@ CONTENT_STOP = 20
 halted: set[str] = set()
 """Runs that this process is to send no further window of; it is about to end."""
 
-_NOT_STARTED = "not_started"
-MakeGateway = Callable[[], Gateway]
+MakeGateway = Callable[[str], Gateway]
+"""Makes a gateway from its name."""
 
 
 @dataclass
@@ -66,14 +66,34 @@ def send_batch(held: Held, make_gateway: MakeGateway) -> Tally:
     """Send what is queued of a batch that was taken; safe to call again at any time.
 
     Returns, with the batch given back, when nothing of it can go soon, or the run is no longer
-    sending. The pace is that of the lane of the run's gateway and sender (`data.pace.set_rate`).
+    sending. The pace is that of the lanes of the run's gateways (`data.pace.set_rate`).
     """
     run = runs.get_run(held.run_id)
+    tally = Tally()
+    tried: set[str] = set()
     _freeze_memory()
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        tally = runner.run(_Batch(run, held).send(make_gateway()))
+        while not tally.stopped and (gateway := _next_gateway(run, held, tried, tally)):
+            tried.add(gateway)
+            batch = _Batch(run, held, gateway, tally)
+            runner.run(batch.send(make_gateway(gateway)))
+            if batch.switched:
+                tried = {gateway}
     batches.give_back(held)
     return tally
+
+
+def _next_gateway(run: CampaignRun, held: Held, tried: set[str], tally: Tally) -> str | None:
+    """Return a gateway that messages of a batch wait for; those that are out have been left."""
+    patiently(lambda: routing.move_waiting(run))
+    waiting = patiently(lambda: switches.waiting_gateway(run.id, held.batch, tried))
+    if waiting is not None and waiting in switches.out(run.id):
+        # It was the last one of its route, and gave some back after it was taken out.
+        tally.stopped = f"no gateway of the route {run.gateway} is left for some messages"
+        note = f"{tally.stopped}: mend one, then run `sms resume {run.id}`"
+        runs.move(run.id, runs.PAUSED, note=note)
+        return None
+    return waiting
 
 
 @cache
@@ -83,31 +103,38 @@ def _freeze_memory() -> None:
 
 
 class _Batch:
-    """One batch while it is being sent."""
+    """What one gateway sends of a batch, while it does."""
 
-    def __init__(self, run: CampaignRun, held: Held) -> None:
+    def __init__(self, run: CampaignRun, held: Held, gateway: str, tally: Tally) -> None:
         self.run = run
         self.held = held
+        self.gateway = gateway
+        self.switched = False
+        """Whether the gateway was taken out, and others send what is left."""
         # Of this call alone: what it claimed and does not know of was never submitted.
         self.sender = this_sender()
         self.lease = timedelta(seconds=settings().lease_seconds)
-        self.lane = pace.lane_of(run.gateway, run.sender)
+        self.lane = pace.lane_of(gateway, routing.route_of(run).senders.get(gateway, run.sender))
         self.pacer = Pacer(self.lane)
-        self.tally = Tally()
+        self.tally = tally
         self.progress_at = time.monotonic()
         self.slots = asyncio.Semaphore(settings().requests_in_flight)
 
-    async def send(self, gateway: Gateway) -> Tally:
-        self.by_segments = gateway.capabilities.rate_unit == "segments"
+    async def send(self, gateway: Gateway) -> None:
+        self.can = gateway.capabilities
+        self.by_segments = self.can.rate_unit == "segments"
         async with gateway:
-            while not self.tally.stopped and await self._stored(self._goes_on):
-                queue = await self._stored(lambda: ledger.queued(self.run.id, self.held.batch))
+            while not self.switched and not self.tally.stopped:
+                if not await self._stored(self._goes_on):
+                    break
+                queue = await self._stored(
+                    lambda: ledger.queued(self.run.id, self.held.batch, self.gateway)
+                )
                 if not queue.ready:
                     if not await self._wait_for_retry():
                         break
                 elif await self._reserve(queue) and (claimed := await self._claim()):
                     await self._send_window(gateway, claimed)
-        return self.tally
 
     def _goes_on(self) -> bool:
         if self.run.id in halted:
@@ -120,7 +147,7 @@ class _Batch:
 
     async def _wait_for_retry(self) -> bool:
         """Sit out a short delay of the gateway's; False: others may have the batch meanwhile."""
-        again = ledger.next_retry(self.run.id, self.held.batch)
+        again = ledger.next_retry(self.run.id, self.held.batch, self.gateway)
         wait = STAY_SECONDS + 1 if again is None else (again - now()).total_seconds()
         if wait > STAY_SECONDS:
             return False
@@ -145,7 +172,13 @@ class _Batch:
         self.claimed_at = time.monotonic()
         try:
             claimed = ledger.claim(
-                self.run, self.held.batch, sender=self.sender, lease=self.lease, limit=self.size
+                self.run,
+                self.held.batch,
+                gateway=self.gateway,
+                sender=self.sender,
+                lease=self.lease,
+                limit=self.size,
+                submission=secrets.token_hex(16) if self.can.reference == "submission" else None,
             )
         except UNAVAILABLE:
             # It may have been committed all the same; nothing of it has been submitted.
@@ -165,11 +198,12 @@ class _Batch:
         def store() -> tuple[list[Settled], bool]:
             with writing() as connection:
                 at = clock(connection)
-                settled = [self._settle(answer, attempts[answer.id], at) for answer in answers]
+                settled = [settle(answer, attempts[answer.id], at) for answer in answers]
                 ledger.record(connection, self.sender, settled)
+                deliveries.append(connection, part_events(answers, self.gateway, at))
                 if opted_out:
                     numbers = [attempts[answer.id].recipient for answer in opted_out]
-                    consent_ledger.append(connection, gateway_opt_outs(numbers, self.run.gateway))
+                    consent_ledger.append(connection, gateway_opt_outs(numbers, self.gateway))
                 return settled, batches.renew(connection, self.held)
 
         settled, goes_on = await self._stored(store)
@@ -179,18 +213,22 @@ class _Batch:
         self._judge(answers)
 
     async def _submit_all(self, gateway: Gateway, claimed: Sequence[Claimed]) -> list[Answer]:
-        units = [float(m.segments) if self.by_segments else 1.0 for m in claimed]
-        rest = sum(units)
-        requests: list[asyncio.Task[Answer]] = []
+        outgoing = [self._outgoing(message) for message in claimed]
+        rest = self._units(outgoing)
+        requests: list[asyncio.Task[list[Answer]]] = []
         leaves = True
-        for message, own in zip(claimed, units, strict=True):
+        for group in groups(outgoing, self.can):
             # A slot first: waiting for one would spend the time that was reserved.
             await self.slots.acquire()
+            own = self._units(group)
             leaves = leaves and await self._turn(own, rest)
             rest -= own
-            submitting = self._submit(gateway, message, leaves)
-            requests.append(asyncio.create_task(submitting))
-        return await asyncio.gather(*requests)
+            requests.append(asyncio.create_task(self._submit(gateway, group, leaves)))
+        return [answer for answers in await asyncio.gather(*requests) for answer in answers]
+
+    def _units(self, messages: Sequence[Outgoing]) -> float:
+        """What messages take of the lane."""
+        return float(sum(m.segments for m in messages) if self.by_segments else len(messages))
 
     async def _turn(self, own: float, rest: float) -> bool:
         """Wait for a message's slot; False where it, and those after it, must not leave now."""
@@ -200,14 +238,18 @@ class _Batch:
             # The rest goes back to the queue with the answers, when the database is there again.
             return False
 
-    async def _submit(self, gateway: Gateway, message: Claimed, leaves: bool) -> Answer:
+    async def _submit(
+        self, gateway: Gateway, group: Sequence[Outgoing], leaves: bool
+    ) -> list[Answer]:
+        """Make one request; return one answer for each message that it was to carry."""
         try:
-            outgoing = self._outgoing(message)
-            closed = outgoing.deadline is not None and outgoing.deadline <= now()
-            if not leaves or closed or not self._is_leased():
-                return _not_started(message.id)
-            (answer,) = await gateway.submit([outgoing])
-            return answer
+            going = [m for m in group if m.deadline is None or m.deadline > now()]
+            if not leaves or not self._is_leased():
+                going = []
+            answers = {answer.id: answer for answer in await gateway.submit(going)} if going else {}
+            # What an adapter says nothing of may have been taken.
+            answers |= {m.id: Answer(m.id, "unknown") for m in going if m.id not in answers}
+            return [answers.get(message.id) or not_started(message.id) for message in group]
         finally:
             self.slots.release()
 
@@ -243,29 +285,15 @@ class _Batch:
             encoding=message.encoding,
             segments=message.segments,
             deadline=min(ends, default=None),
-        )
-
-    def _settle(self, answer: Answer, message: Claimed, at: datetime) -> Settled:
-        """Say what an answer means for its message. `at` is the present."""
-        state, reason = _meaning(answer)
-        delay = answer.retry_after
-        if delay is None:
-            delay = min(30.0, 0.5 * 2 ** min(message.attempt, 6))
-        return Settled(
-            id=message.id,
-            attempt=message.attempt,
-            state=state,
-            reason=reason,
-            gateway_message_id=answer.gateway_message_id,
-            error_code=answer.error_code,
-            retry_at=at + timedelta(seconds=delay) if state == ledger.QUEUED else None,
-            segments=answer.segments,
-            price=None if answer.price is None else format(answer.price, "f"),
-            currency=answer.currency,
+            submission=message.submission or "",
         )
 
     def _judge(self, answers: Sequence[Answer]) -> None:
-        """Stop the run where going on could only make it worse."""
+        """Stop the run, or go on by another gateway, where going on could only make it worse."""
+        asked = [answer for answer in answers if answer.error_code != NOT_STARTED]
+        failing = routing.is_failing(self.run, self.gateway, asked)
+        if failing and self._switch("fails", next(a for a in asked if routing.failed(a))):
+            return
         if any(answer.outcome == "accepted" for answer in answers):
             self.progress_at = time.monotonic()
             return
@@ -274,15 +302,22 @@ class _Batch:
         content = [a for a in answers if a.error_class is ErrorClass.CONTENT]
         unreachable = [a for a in answers if a.error_code == UNREACHABLE]
         if account:
-            self._stop(account[0], "cannot send from this account")
+            what = "cannot send from this account"
+            if not self._switch(what, account[0]):
+                self._stop(account[0], what)
         elif len(content) == len(answers) and self._nothing_but_content():
             self._stop(content[0], "refuses this text or sender for everybody")
         elif unreachable and time.monotonic() - self.progress_at > GIVE_UP_SECONDS:
             self._stop(unreachable[0], "cannot be reached")
 
+    def _switch(self, what: str, answer: Answer) -> bool:
+        """Have other gateways of the route send the rest; False where there is none."""
+        self.switched = routing.switch(self.run, self.gateway, f"{what} ({_said(answer)})")
+        return self.switched
+
     def _slow_down(self, answers: Sequence[Answer]) -> None:
         """Hold the lane where a whole window was throttled: the others would be, too."""
-        delays = [a.retry_after for a in answers if a.retry_after and a.error_code != _NOT_STARTED]
+        delays = [a.retry_after for a in answers if a.retry_after and a.error_code != NOT_STARTED]
         if delays and len(delays) == len(answers):
             pace.hold(self.lane, min(delays))
 
@@ -291,45 +326,22 @@ class _Batch:
         return counts["rejected"] >= CONTENT_STOP and not counts[ledger.ACCEPTED]
 
     def _stop(self, answer: Answer, what: str) -> None:
-        said = f"{answer.error_code or ''} {answer.error_text}".strip()
         note = (
-            f"the gateway {self.run.gateway} {what} ({said}): mend it,"
+            f"the gateway {self.gateway} {what} ({_said(answer)}): mend it,"
             f" then run `sms resume {self.run.id}`"
         )
         runs.move(self.run.id, runs.PAUSED, note=note)
         self.tally.stopped = note
 
 
-def _not_started(message_id: str) -> Answer:
-    return Answer(
-        message_id,
-        "refused",
-        error_class=ErrorClass.RETRY,
-        error_code=_NOT_STARTED,
-        retry_after=0,
-    )
-
-
-def _meaning(answer: Answer) -> tuple[str, str]:
-    """The state and reason that an answer puts its message in."""
-    if answer.outcome == "accepted":
-        return ledger.ACCEPTED, ""
-    if answer.outcome == "unknown":
-        return ledger.IN_DOUBT, "no_clear_answer"
-    code = f"gateway_{answer.error_code}" if answer.error_code else "gateway_refused"
-    match answer.error_class:
-        case ErrorClass.RETRY | ErrorClass.ACCOUNT:
-            return ledger.QUEUED, code
-        case ErrorClass.OPTOUT:
-            return "suppressed", "gateway_opted_out"
-        case _:
-            return "rejected", code
+def _said(answer: Answer) -> str:
+    return f"{answer.error_code or ''} {answer.error_text}".strip() or "no clear answer"
 
 
 @impersonal
 def put_aside(run: CampaignRun, batch: int | None = None) -> None:
     """Settle what can no longer be claimed, and defer what lies outside its hours."""
-    ended = patiently(lambda: ledger.put_aside(run, batch))
+    ended = patiently(lambda: deferral.put_aside(run, batch))
     if not ended:
         return
     # A window takes a second to leave: what closes within it is closed.
@@ -338,62 +350,4 @@ def put_aside(run: CampaignRun, batch: int | None = None) -> None:
         (country, zones): hours(country, zones, purpose=run.purpose, at=at, not_after=run.not_after)
         for country, zones in ended
     }
-    patiently(lambda: ledger.defer(run, openings))
-
-
-def gateway_opt_outs(numbers: Sequence[str], gateway: str) -> pd.DataFrame:
-    """Opt-outs that a gateway told us of, as consent events."""
-    return pd.DataFrame(
-        {
-            "type": "opt_out",
-            "recipient": list(numbers),
-            "scope": "*",
-            "basis": "",
-            "occurred_at": pd.Timestamp(datetime.now(UTC)),
-            "source": f"gateway {gateway}",
-            "method": "gateway_block",
-        }
-    )
-
-
-@impersonal
-def resolve_doubts(run_id: str, make_gateway: MakeGateway) -> Counter[str]:
-    """Ask the gateway about everything in doubt; return how many were accepted, absent, open.
-
-    What it cannot say stays in doubt until a delivery report settles it. Nothing is sent.
-    """
-    # Two processes that do this at one time may lock each other out: the database ends one of them.
-    patiently(lambda: doubts.strand(run_id))
-    tally: Counter[str] = Counter()
-    after = ""
-    while page := doubts.doubted(run_id, after, DOUBTS_ASKED):
-        tally.update(_ask_about(page, make_gateway()))
-        after = page[-1].id
-    return tally
-
-
-def _ask_about(messages: Sequence[Message], gateway: Gateway) -> Counter[str]:
-    known = doubts.known_ids({message.number_key for message in messages})
-    suspects = [
-        Suspect(
-            id=message.id,
-            to=message.recipient,
-            text=message.text,
-            sender=message.sender,
-            submitted_after=message.submitted_at or now(),
-            lease_until=message.lease_until or now(),
-            known=known.get(message.number_key, frozenset()),
-        )
-        for message in messages
-    ]
-
-    async def ask() -> dict[str, tuple[str, str | None]]:
-        async with gateway:
-            findings = await gateway.recover(suspects)
-        return {found.id: (found.outcome, found.gateway_message_id) for found in findings}
-
-    found = asyncio.run(ask())
-    accepted = {key: gid for key, (outcome, gid) in found.items() if outcome == "accepted"}
-    absent = [key for key, (outcome, _) in found.items() if outcome == "absent"]
-    patiently(lambda: doubts.settle(accepted, absent))
-    return Counter(accepted=len(accepted), absent=len(absent), open=len(suspects) - len(found))
+    patiently(lambda: deferral.defer(run, openings))

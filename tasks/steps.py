@@ -6,6 +6,7 @@ Prefect: nothing here is cached, and no result is stored.
 
 import asyncio
 import time
+from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import suppress
 from datetime import datetime
@@ -24,7 +25,8 @@ from data import batches, ledger, runs
 from data.batches import Held
 from data.database import UNAVAILABLE, patiently
 from data.settings import settings
-from tasks import preparation, reconciliation, sending
+from data.tables import CampaignRun
+from tasks import asking, preparation, reconciliation, routing, sending
 from tasks.preparation import Brief, Planned, Pulled
 from tasks.validation import Totals, Validator
 
@@ -43,10 +45,20 @@ def gateway_of(name: str) -> Gateway:
     )
 
 
-def rate_of(name: str, sender: str) -> float:
-    """Messages (or segments) a second that may leave by a gateway and sender."""
-    first = float(blocks.load(blocks.SmsGateway, name).settings.rate)
-    return rate_in_force(name, sender, first)
+def rate_of(run: CampaignRun) -> float:
+    """Messages (or segments) a second at which a run as it is planned will be through."""
+    route, counts = routing.route_of(run), ledger.gateway_counts(run.id)
+    rates = {
+        name: rate_in_force(
+            name,
+            route.senders[name],
+            float(blocks.load(blocks.SmsGateway, name).settings.rate),
+        )
+        for name in counts or route.gateways[:1]
+    }
+    # Each sends its part beside the others; the one that takes longest decides.
+    longest = max((counts[name] / rates[name] for name in counts if rates[name]), default=0)
+    return sum(counts.values()) / longest if longest else min(rates.values())
 
 
 async def problems_of(name: str, sender: str) -> list[str]:
@@ -56,11 +68,14 @@ async def problems_of(name: str, sender: str) -> list[str]:
 
 
 @task(cache_policy=NO_CACHE)
-def check_gateway(name: str, sender: str) -> None:
-    """Verify credentials and sender without sending. Raises `GatewayError` with every problem."""
-    problems = asyncio.run(problems_of(name, sender))
-    if problems:
-        raise GatewayError(f"gateway {name}: " + "; ".join(problems))
+def check_gateways(run: CampaignRun) -> None:
+    """Verify credentials and senders without sending. Raises `GatewayError` with every problem."""
+    route, told = routing.route_of(run), []
+    for name in route.gateways:
+        if problems := asyncio.run(problems_of(name, route.senders[name])):
+            told.append(f"gateway {name}: " + "; ".join(problems))
+    if told:
+        raise GatewayError("; ".join(told))
 
 
 @task(cache_policy=NO_CACHE)
@@ -99,9 +114,11 @@ def deduplicate(brief: Brief) -> int:
 
 
 @task(cache_policy=NO_CACHE)
-def plan_partition(brief: Brief, pulled: Pulled, number: int, at: datetime, first: int) -> Planned:
+def plan_partition(
+    brief: Brief, pulled: Pulled, number: int, at: datetime, before: Mapping[str, int]
+) -> Planned:
     """Apply consent, compose, and store one partition's messages and exclusions."""
-    return preparation.plan_partition(brief, pulled, number, at, first)
+    return preparation.plan_partition(brief, pulled, number, at, before)
 
 
 @task(
@@ -110,18 +127,18 @@ def plan_partition(brief: Brief, pulled: Pulled, number: int, at: datetime, firs
     retry_delay_seconds=[1, 5, 20],
     task_run_name="send batch {held.batch}",
 )
-def send_batch(held: Held, gateway: str) -> dict[str, int]:
+def send_batch(held: Held) -> dict[str, int]:
     """Send one batch. Retrying is safe: only what is still queued can be claimed."""
-    tally = sending.send_batch(held, lambda: gateway_of(gateway))
+    tally = sending.send_batch(held, gateway_of)
     if tally.stopped:
         get_run_logger().warning(tally.stopped)
     return dict(tally.counts)
 
 
 @task(cache_policy=NO_CACHE, retries=RETRIES, retry_delay_seconds=[1, 5, 20])
-def resolve_doubts(run_id: str, gateway: str) -> dict[str, int]:
-    """Ask the gateway about messages without a clear answer. Sends nothing."""
-    found = dict(sending.resolve_doubts(run_id, lambda: gateway_of(gateway)))
+def resolve_doubts(run_id: str) -> dict[str, int]:
+    """Ask the gateways about messages without a clear answer. Sends nothing."""
+    found = dict(asking.resolve_doubts(run_id, gateway_of))
     if found:
         get_run_logger().info("messages in doubt: %s", found)
     return found
@@ -173,7 +190,7 @@ def _take(run_id: str) -> Held | None:
     return batches.take(run_id) if sends else None
 
 
-def send_batches(run_id: str, gateway: str, progress: Progress | None = None) -> None:
+def send_batches(run_id: str, progress: Progress | None = None) -> None:
     """Take batches and send them, a bounded number at one time, until there is none to take.
 
     Prefect's own `map` submits everything at once. Raises what a batch raised.
@@ -183,7 +200,7 @@ def send_batches(run_id: str, gateway: str, progress: Progress | None = None) ->
         free = len(in_flight) < settings().batches_in_flight
         held = patiently(lambda: _take(run_id)) if free else None
         if held is not None:
-            submitted = send_batch.submit(held, gateway)
+            submitted = send_batch.submit(held)
             in_flight.append(cast("PrefectConcurrentFuture[dict[str, int]]", submitted))
             continue
         if not in_flight:

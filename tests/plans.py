@@ -41,7 +41,7 @@ def send(
     """Send the first batch that there is, as a worker does; the tally is empty where none is."""
     pace.set_rate(pace.lane_of(run.gateway, run.sender), rate)
     held = batches.take(run.id)
-    return sending.send_batch(held, make_gateway) if held else sending.Tally()
+    return sending.send_batch(held, lambda _: make_gateway()) if held else sending.Tally()
 
 
 _SPECIAL = ("1610", "1614", "3000", "3003", "3005", "3006", "3008")  # see adapters/sandbox

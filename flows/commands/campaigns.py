@@ -36,17 +36,23 @@ def register(app: typer.Typer) -> None:
     app.command("reconcile")(reconcile)
 
 
-def demo() -> None:
+def demo(
+    gateway: Annotated[
+        str, typer.Option(metavar="KIND", help="The gateway that the sandbox is to be.")
+    ] = "twilio",
+) -> None:
     """Run a whole campaign on sample contacts.
 
     Everything is real but the gateway, which is the local sandbox: nothing leaves this machine.
     """
+    if gateway not in (kinds := services.sandbox_kinds()):
+        raise typer.BadParameter(f"--gateway {gateway} is none of {', '.join(kinds)}")
     say = Console(soft_wrap=True, highlight=False)
     say.print("Starting Prefect, the sandbox gateway and the receiver …")
     with _everything(), ExitStack() as stack:
         if not services.sandbox_answers():
             stack.callback(services.start_sandbox().stop)
-        services.add_sandbox_gateway()
+        services.add_sandbox_gateway(gateway)
         from flows.campaign import read_file
 
         campaign = read_file(SAMPLES / "campaign.yaml")

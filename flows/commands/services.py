@@ -10,7 +10,7 @@ import time
 from contextlib import ExitStack, suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,9 @@ from data.migrate import migrate
 from data.settings import PROJECT, settings
 from flows import server
 from flows.children import Child, ChildError, answers
+
+if TYPE_CHECKING:
+    from adapters.sandbox.dialect import Dialect
 
 WORK_POOL = "sms"
 SHARD_POOL = "sms-shards"
@@ -57,7 +60,7 @@ def sandbox(
 ) -> None:
     """Run the local sandbox gateway.
 
-    It speaks Twilio's wire format and sends signed delivery reports.
+    It speaks the wire formats of many gateways at once and sends their delivery reports.
     """
     from adapters.sandbox.app import describe, serve
 
@@ -213,19 +216,26 @@ def sandbox_answers() -> bool:
     return answers(f"{sandbox_url()}/_stats")
 
 
-def add_sandbox_gateway() -> None:
-    """Save the gateway block `sandbox`, which leads to the local sandbox."""
-    from adapters.blocks import SmsGateway
-    from adapters.gateways.twilio import TwilioSettings
+def sandbox_kinds() -> list[str]:
+    """Return the kinds of gateway that the sandbox can be, the default first."""
+    return [dialect.kind for dialect in _dialects()]
 
-    here = TwilioSettings(
-        base_url=sandbox_url(),
-        account_sid=settings().sandbox_account_sid,
-        auth_token=settings().sandbox_auth_token,
-        sender="+15005550006",
-        rate=300,
-    )
+
+def add_sandbox_gateway(kind: str = "twilio") -> None:
+    """Save the gateway block `sandbox`, which leads to the local sandbox as this kind."""
+    from adapters.blocks import SmsGateway
+    from adapters.gateways import KINDS
+
+    dialect = next(dialect for dialect in _dialects() if dialect.kind == kind)
+    here = KINDS[kind].model_validate({**dialect.settings(sandbox_url()), "rate": 300})
     SmsGateway(settings=here).save("sandbox", overwrite=True)
+
+
+def _dialects() -> "list[Dialect]":
+    from adapters.sandbox.dialects import all_dialects
+
+    token = settings().sandbox_auth_token.get_secret_value()
+    return all_dialects(token, settings().sandbox_account_sid)
 
 
 def deploy() -> None:

@@ -86,7 +86,7 @@ def _send(box: Sandbox, rate: int, workers: int, count: int) -> None:
 def _work(run_id: str, port: int) -> None:
     def send(_: int) -> None:
         while held := take(run_id):
-            sending.send_batch(held, lambda: gateway(f"http://127.0.0.1:{port}"))
+            sending.send_batch(held, lambda _: gateway(f"http://127.0.0.1:{port}"))
 
     with ThreadPoolExecutor(settings().batches_in_flight) as pool:
         list(pool.map(send, range(settings().batches_in_flight)))

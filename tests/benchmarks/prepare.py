@@ -16,6 +16,7 @@ from adapters.sources import CsvAudience
 from data.database import engine
 from data.tables import Exclusion, Message
 from tasks import phones, preparation
+from tasks.routing import Route
 from tests import plans
 from tests.benchmarks import audience
 from tests.benchmarks.bench import GATEWAY, SENDER, Figure, Report, fresh_home, timed
@@ -41,8 +42,7 @@ def run(rows: int = 100_000, sample: int = 5_000) -> Report:
             CsvAudience(kind="csv", path=str(path), default_country="US"),
             MESSAGE,
             "marketing",
-            GATEWAY,
-            SENDER,
+            Route.single(GATEWAY, SENDER),
         )
         with timed() as ours:
             planned = preparation.prepare(brief, {})

@@ -86,7 +86,7 @@ def _ledger(messages: int, base_url: str) -> Figure:
 
     def send(_: int) -> Counter[str]:
         held = take(campaign.id)
-        return sending.send_batch(held, lambda: gateway(base_url)).counts if held else Counter()
+        return sending.send_batch(held, lambda _: gateway(base_url)).counts if held else Counter()
 
     with timed() as timing, ThreadPoolExecutor(settings().batches_in_flight) as pool:
         counts = sum(pool.map(send, sorted(set(batches))), Counter[str]())

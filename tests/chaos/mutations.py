@@ -18,7 +18,7 @@ from data import doubts, ledger
 from data.database import now, writing
 from data.ledger import Claimed, Settled
 from data.tables import CampaignRun, Message
-from tasks import sending
+from tasks import sending, settling
 
 
 def take_out(name: str) -> None:
@@ -34,11 +34,11 @@ def _no_claim() -> None:
     record = ledger.record
 
     def claim(
-        run: CampaignRun, batch: int, *, sender: str, lease: timedelta, limit: int
+        run: CampaignRun, batch: int, *, sender: str, lease: timedelta, limit: int, **_: Any
     ) -> list[Claimed]:
         with lock, writing() as connection:
             columns = [col(getattr(Message, name)) for name in Claimed.__slots__]
-            mine = (*ledger._queued(run.id, batch), *ledger._claimable(run, now()))
+            mine = (*ledger.queued_of(run.id, batch), *ledger._claimable(run, now()))
             window = select(*columns).where(*mine, col(Message.id).not_in(taken)).limit(limit)
             rows = [dict(row) for row in connection.execute(window).mappings()]
             ids = [row["id"] for row in rows]
@@ -73,12 +73,12 @@ def _no_lease() -> None:
 
 def _unknown_is_queued() -> None:
     """Take a request without a clear answer for one that failed."""
-    meaning = sending._meaning
+    meaning = settling._meaning
 
     def naive(answer: Answer) -> tuple[str, str]:
         return (ledger.QUEUED, "") if answer.outcome == "unknown" else meaning(answer)
 
-    sending._meaning = naive
+    settling._meaning = naive
 
 
 def _stranded_is_queued() -> None:

@@ -20,9 +20,9 @@ from sqlalchemy import event
 from adapters.gateways.base import Answer, Finding, Outgoing, Route, Suspect, Timeouts
 from adapters.gateways.twilio import Twilio
 from adapters.gateways.values import objects
-from data import batches, database, doubts, ledger, runs
+from data import batches, database, deferral, doubts, ledger, runs
 from data.settings import settings
-from tasks import sending
+from tasks import asking, sending
 from tasks.reconciliation import reconcile
 from tests.chaos import mutations
 from tests.chaos.processes import SENDER, Controls, twilio
@@ -100,11 +100,11 @@ def send(work: Work, controls: Controls) -> None:
     if run.state in (runs.RECONCILING, runs.PAUSED):
         runs.move(run.id, runs.SENDING, note="")
 
-    def make() -> Twilio:
+    def make(_: str) -> Twilio:
         return gateway(work)
 
-    sending.resolve_doubts(run.id, make)
-    ledger.release(run)
+    asking.resolve_doubts(run.id, make)
+    deferral.release(run)
     sending.put_aside(run)
     while True:
         _send_batches(work)
@@ -118,7 +118,7 @@ def send(work: Work, controls: Controls) -> None:
         if ledger.is_unsent(run.id):
             time.sleep(0.05)
             continue
-        sending.resolve_doubts(run.id, make)
+        asking.resolve_doubts(run.id, make)
         if not ledger.is_unsent(run.id):
             break
     runs.all_sent(run.id)
@@ -137,7 +137,7 @@ def _send_batches(work: Work) -> None:
             free = len(running) < work.in_flight
             sends = runs.get_run(work.run_id).state == runs.SENDING
             if free and sends and (held := batches.take(work.run_id)):
-                running.add(pool.submit(sending.send_batch, held, lambda: gateway(work)))
+                running.add(pool.submit(sending.send_batch, held, lambda _: gateway(work)))
                 continue
             if not running:
                 return

@@ -12,9 +12,9 @@ import pytest
 from hypothesis.stateful import invariant, rule
 
 from adapters.gateways.base import ErrorClass, Status
-from data import deliveries, doubts, ledger, results, runs
+from data import deferral, deliveries, doubts, ledger, results, runs
 from data.database import writing
-from data.ledger import Opening
+from data.deferral import Opening
 from data.tables import CampaignRun
 from tasks import control
 from tasks.reconciliation import MATCH_WITHIN, reconcile
@@ -165,7 +165,7 @@ class LedgerMachine(Sending):
         leads = (runs.PAUSED, runs.RECONCILING)
         self._move(run.id, runs.SENDING, leads, lambda: runs.move(run.id, runs.SENDING))
         doubts.strand(run.id)
-        ledger.release(run)
+        deferral.release(run)
 
     def _all_sent(self, run: CampaignRun) -> None:
         counts = ledger.state_counts(run.id)
@@ -177,17 +177,17 @@ class LedgerMachine(Sending):
         """Settle what cannot go now, and defer what lies outside its hours."""
         later = clock() + timedelta(hours=5)
         openings = {}
-        for country, zone in ledger.put_aside(run):
+        for country, zone in deferral.put_aside(run):
             opens = zone == PLACES[0]
             openings[country, zone] = (
                 Opening("deferred", "quiet_hours", "hours", later, later + timedelta(hours=9))
                 if opens
                 else Opening("blocked", "quiet_hours", "hours", None, None)
             )
-        ledger.defer(run, openings)
+        deferral.defer(run, openings)
 
     def _release(self, run: CampaignRun) -> None:
-        ledger.release(run)
+        deferral.release(run)
 
     def _rebuild(self, run: CampaignRun) -> None:
         with writing() as connection:

@@ -41,6 +41,10 @@ def new_token(_: int = 0) -> str:
     return TOKENS[-1]
 
 
+def claim_window(run: CampaignRun, batch: int, sender: str, limit: int) -> list[Claimed]:
+    return ledger.claim(run, batch, gateway="sandbox", sender=sender, lease=LEASE, limit=limit)
+
+
 @dataclass(frozen=True)
 class Happening:
     """Something that can happen: how often, when at all, and what is drawn for it."""
@@ -126,7 +130,7 @@ class Sending(RuleBasedStateMachine):
             frames = _frames(run, kinds)
             if interrupted:
                 plan.add_to_plan(*frames)
-                assert not ledger.claim(run, 0, sender="a0", lease=LEASE, limit=10)
+                assert not claim_window(run, 0, "a0", 10)
                 plan.clear_plan(run.id)
             plan.add_to_plan(*frames)
             self._planned(run.id, approval=approval and number == 1)
@@ -155,14 +159,14 @@ class Sending(RuleBasedStateMachine):
         # It does not hear of its commit, and gives back what it may have claimed.
         message, nobody = one_of(self._having("queued"), pick), f"c{new_token()}"
         run = runs.get_run(message.run_id)
-        ledger.claim(run, message.batch, sender=nobody, lease=LEASE, limit=limit)
+        claim_window(run, message.batch, nobody, limit)
         ledger.unclaim(nobody)
 
     def _claim(self, who: int, pick: int, limit: int) -> list[Flight]:
         message = one_of(self._having("queued"), pick)
         run, batch, sender = runs.get_run(message.run_id), message.batch, self.senders[who]
         eligible = self._eligible(run, batch)
-        claimed = ledger.claim(run, batch, sender=sender, lease=LEASE, limit=limit)
+        claimed = claim_window(run, batch, sender, limit)
         claimed.sort(key=lambda message: message.recipient)  # rows come in any order
         found = [message.id for message in claimed]
         assert set(found) <= eligible, "claimed what may not be"

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from data import doubts, ledger, runs
+from data import deferral, doubts, ledger, runs
 from data.database import now, writing
 from data.ledger import Settled
 from data.senders import this_sender
@@ -17,7 +17,7 @@ LEASE = timedelta(seconds=60)
 
 
 def claim(run: runs.CampaignRun, sender: str = "me", limit: int = 10) -> list[ledger.Claimed]:
-    return ledger.claim(run, 0, sender=sender, lease=LEASE, limit=limit)
+    return ledger.claim(run, 0, gateway="sandbox", sender=sender, lease=LEASE, limit=limit)
 
 
 def record(sender: str, *settled: Settled) -> None:
@@ -55,7 +55,7 @@ def test_nothing_is_claimed_past_the_deadline(database: str) -> None:
     run = plans.open_run(not_after=now() - timedelta(seconds=1))
     plans.add_messages(run, plans.numbers(1))
     assert claim(run) == []
-    ledger.put_aside(run)
+    deferral.put_aside(run)
     (message,) = plans.messages(run).values()
     assert (message.state, message.reason) == ("blocked", "deadline")
 
@@ -72,7 +72,7 @@ def test_who_opts_out_after_the_plan_is_not_claimed(database: str) -> None:
     plans.add_messages(run, [leaving, staying])
     plans.opt_out(leaving, now())
     assert [claimed.recipient for claimed in claim(run)] == [staying]
-    ledger.put_aside(run)
+    deferral.put_aside(run)
     message = plans.messages(run)[leaving]
     assert (message.state, message.reason) == ("suppressed", "opted_out")
 
@@ -84,7 +84,7 @@ def test_a_delayed_message_is_not_claimed_before_its_time(database: str) -> None
     again = now() + timedelta(hours=1)
     record("me", Settled(claimed.id, claimed.attempt, "queued", retry_at=again))
     assert claim(run) == []
-    assert ledger.next_retry(run.id, 0) == again
+    assert ledger.next_retry(run.id, 0, "sandbox") == again
 
 
 def test_an_answer_counts_only_under_the_attempt_that_asked(database: str) -> None:
@@ -162,7 +162,7 @@ def test_deferred_messages_are_queued_when_their_hours_open(database: str) -> No
         opens_at=[at - timedelta(minutes=1), at + timedelta(hours=1)],
         closes_at=at + timedelta(hours=9),
     )
-    assert ledger.release(run) == 1
+    assert deferral.release(run) == 1
     assert plans.states(run) == ["queued", "deferred"]
 
 
@@ -170,7 +170,7 @@ def test_deferred_messages_past_the_deadline_are_blocked(database: str) -> None:
     run = plans.open_run(not_after=now() - timedelta(seconds=1))
     opens = datetime(2030, 1, 1, tzinfo=UTC)
     plans.add_messages(run, plans.numbers(1), state="deferred", opens_at=opens)
-    ledger.release(run)
+    deferral.release(run)
     assert plans.states(run) == ["blocked"]
 
 
@@ -179,7 +179,7 @@ def test_cancelling_leaves_what_a_gateway_may_have(database: str) -> None:
     ids = plans.add_messages(run, plans.numbers(4))
     for message_id, state in zip(ids, ["queued", "deferred", "in_doubt", "accepted"], strict=True):
         plans.change(message_id, state=state)
-    assert ledger.cancel_open(run.id) == 2
+    assert deferral.cancel_open(run.id) == 2
     assert plans.states(run) == ["cancelled", "cancelled", "in_doubt", "accepted"]
 
 

@@ -14,6 +14,7 @@ from data.tables import CampaignRun, Exclusion
 from data.workspace import Workspace
 from tasks import preparation
 from tasks.preparation import Brief, batch_size
+from tasks.routing import Route
 from tasks.validation import TooManyBadRows
 from tests import plans
 
@@ -36,8 +37,7 @@ def prepare(sqlite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pre
             audience=CsvAudience(path=str(path)),
             message=message,
             purpose=str(fields.pop("purpose", "transactional")),
-            gateway="sandbox",
-            sender="+15005550006",
+            route=Route.single("sandbox", "+15005550006"),
             **fields,  # type: ignore[arg-type]
         )
         preparation.prepare(brief, {})

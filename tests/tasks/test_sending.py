@@ -15,7 +15,7 @@ from data import ledger, runs
 from data.database import DatabaseError, now, writing
 from data.settings import settings
 from data.tables import CampaignRun
-from tasks import sending
+from tasks import asking, sending
 from tests import plans
 from tests.sandboxes import SID, TOKEN, Sandbox, start
 
@@ -137,7 +137,11 @@ def test_a_look_up_finds_what_was_taken_and_leaves_the_rest_in_doubt(
         {"kind": "reset", "accepted": False, "to": lost},
     )
     send(run, gateway)
-    assert dict(sending.resolve_doubts(run.id, gateway)) == {"accepted": 1, "absent": 0, "open": 1}
+    assert dict(asking.resolve_doubts(run.id, lambda _: gateway())) == {
+        "accepted": 1,
+        "absent": 0,
+        "open": 1,
+    }
     (listed,) = sandbox.accepted(taken)
     messages = plans.messages(run)
     assert messages[taken].gateway_message_id == listed["sid"]
@@ -154,7 +158,7 @@ def test_a_look_up_never_takes_the_id_of_another_message(
     plans.add_messages(second, [number])
     sandbox.order({"kind": "reset", "accepted": False, "to": number})
     send(second, gateway)
-    sending.resolve_doubts(second.id, gateway)
+    asking.resolve_doubts(second.id, lambda _: gateway())
     assert plans.states(second) == ["in_doubt"]
 
 
@@ -178,7 +182,9 @@ def test_who_opted_out_at_the_gateway_is_in_the_consent_ledger(
     assert plans.states(run) == ["suppressed"]
     again = plans.open_run("again")
     plans.add_messages(again, [number])
-    assert ledger.claim(again, 0, sender="me", lease=timedelta(60), limit=1) == []
+    assert (
+        ledger.claim(again, 0, sender="me", gateway="sandbox", lease=timedelta(60), limit=1) == []
+    )
 
 
 def test_a_number_that_cannot_get_it_fails_alone(
