@@ -170,6 +170,15 @@ def countries(connection: Connection, run_id: str) -> pd.DataFrame:
     return _frame(connection, statement, "country outcome rows", run_id=run_id)
 
 
+def gateways(connection: Connection, run_id: str) -> pd.DataFrame:
+    """Return the messages of a run by gateway and outcome: gateway, outcome, rows."""
+    statement = f"""
+        SELECT gateway, {MESSAGE_OUTCOME}, COUNT(*) FROM message
+        WHERE run_id = :run_id AND kind = 'campaign' GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2
+    """  # noqa: S608 - the expression is ours
+    return _frame(connection, statement, "gateway outcome rows", run_id=run_id)
+
+
 def in_doubt(connection: Connection, run_id: str, limit: int) -> pd.DataFrame:
     """Return the first records in doubt: row, recipient, reason, submitted_at."""
     statement = text("""

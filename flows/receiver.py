@@ -68,9 +68,10 @@ class Gateways:
             return False
         finally:
             self._looked_at = time.monotonic()
-        made = {name: self._make(name, block.settings) for name, block in found}
+        saved = {name: block.settings for name, block in found if block.settings.kind != "route"}
+        made = {name: self._make(name, one) for name, one in saved.items()}
         self._known = {name: gateway for name, gateway in made.items() if gateway is not None}
-        self._saved = {name: block.settings for name, block in found}
+        self._saved = saved
         return True
 
     def _make(self, name: str, saved: Settings) -> Gateway | None:

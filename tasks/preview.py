@@ -5,6 +5,7 @@ layout (data/templates/preview.md.j2), and the artifact it becomes (reporting). 
 in it: numbers are masked, and so are the words of a text that come from the audience.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,6 +42,7 @@ def preview_markdown(
     source = run.parameters["message"]
     kinds = _added_up([part.encodings for part in planned], ["encoding", "segments", "forcing"])
     costs = _estimates(planned)
+    gateways = sum((part.gateways for part in planned), Counter[str]())
     characters = _forcing(kinds, ucs2, source)
     return render(
         "preview",
@@ -63,6 +65,7 @@ def preview_markdown(
         duration=duration(now / rate) if rate else "",
         opens=opens,
         closes=closes,
+        gateways=gateways.most_common() if len(gateways) > 1 else [],
         notes=[mask_text(note) for note in notes],
     )
 

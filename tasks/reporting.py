@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from data import figures, results
+from data import figures, results, switches
 from data.database import reading
 from data.privacy import impersonal, mask_column, mask_text
 from data.tables import CampaignRun
@@ -129,8 +129,10 @@ def campaign_markdown(run: CampaignRun) -> str:
         timeline = figures.timeline(connection, run.id)
         costs = figures.costs(connection, run.id)
         latency = _latency(figures.latencies(connection, run.id))
-        countries = _countries(figures.countries(connection, run.id))
+        countries = _outcomes_by("country", figures.countries(connection, run.id))
+        gateways = _outcomes_by("gateway", figures.gateways(connection, run.id))
         doubts = figures.in_doubt(connection, run.id, DOUBTS)
+    switched = _switches(run)
     counts = account.outcomes
     rows = account.accounted if account.read is None else account.read
     reasons = [
@@ -161,6 +163,8 @@ def campaign_markdown(run: CampaignRun) -> str:
         costs=_compared(costs),
         cost_words=_cost_words(costs),
         latency=latency,
+        gateways=gateways if len(gateways) > 1 or switched else [],
+        switches=switched,
         countries=countries[:COUNTRIES],
         more_countries=len(countries[COUNTRIES:]),
         more_messages=sum(row["messages"] for row in countries[COUNTRIES:]),
@@ -219,13 +223,27 @@ def _latency(taken: pd.DataFrame) -> dict[str, Any] | None:
     }
 
 
-def _countries(found: pd.DataFrame) -> list[dict[str, Any]]:
-    table = found.pivot_table(index="country", columns="outcome", values="rows", aggfunc="sum")
+def _switches(run: CampaignRun) -> list[dict[str, Any]]:
+    return [
+        {
+            "at": switch.happened_at,
+            "gateway": switch.gateway,
+            "reason": mask_text(switch.reason),
+            "moved": switch.moved,
+            "until": switch.ended_at,
+        }
+        for switch in switches.of_run(run.id)
+    ]
+
+
+def _outcomes_by(column: str, found: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of a table: `column`, messages, delivered, lost, open, share; most messages first."""
+    table = found.pivot_table(index=column, columns="outcome", values="rows", aggfunc="sum")
     table = table.reindex(columns=sorted({*found["outcome"], "delivered", *_LOST}))
     table = table.fillna(0).astype("int64")
     shown = pd.DataFrame(
         {
-            "country": table.index.where(table.index != "", "unknown"),
+            column: table.index.where(table.index != "", "unknown"),
             "messages": table.sum(axis="columns"),
             "delivered": table["delivered"],
             "lost": table[_LOST].sum(axis="columns"),

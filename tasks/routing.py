@@ -23,7 +23,7 @@ SAMPLE = 20
 FAILING = 0.5
 """Share of them, without a connection or without a clear answer, from which on it is taken out."""
 
-_recent: dict[tuple[str, str], deque[bool]] = {}
+_recent: dict[tuple[str, str], deque[Answer]] = {}
 
 
 @dataclass(frozen=True)
@@ -118,20 +118,24 @@ def failed(answer: Answer) -> bool:
     return answer.outcome == "unknown" or answer.error_code == UNREACHABLE
 
 
-def is_failing(run: CampaignRun, gateway: str, answers: Sequence[Answer]) -> bool:
-    """Count answers of a gateway, and say whether it fails beyond the threshold."""
+def is_failing(run: CampaignRun, gateway: str, answers: Sequence[Answer]) -> Answer | None:
+    """Count answers of a gateway; return one of those where it fails beyond the threshold."""
     recent = _recent.setdefault((run.id, gateway), deque(maxlen=100))
-    recent.extend(map(failed, answers))
-    return len(recent) >= SAMPLE and sum(recent) >= FAILING * len(recent)
+    recent.extend(answers)
+    bad = [answer for answer in recent if failed(answer)]
+    if len(recent) < SAMPLE or len(bad) < FAILING * len(recent):
+        return None
+    recent.clear()
+    return bad[-1]
 
 
 def switch(run: CampaignRun, gateway: str, reason: str) -> bool:
     """Take a gateway out of a run; False where nobody stands in for it, and nothing was done."""
-    out = switches.out(run.id) | {gateway}
-    if any(switches.has_waiting(run.id, *left) for left in route_of(run).abandoned(out)):
+    route, out = route_of(run), switches.out(run.id) | {gateway}
+    stands_in = any(move.gateway == gateway for move in route.moves(out))
+    if not stands_in or any(switches.has_waiting(run.id, *left) for left in route.abandoned(out)):
         return False
     switches.take_out(run.id, gateway, reason)
-    _recent.pop((run.id, gateway), None)
     move_waiting(run)
     return True
 

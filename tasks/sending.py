@@ -291,8 +291,11 @@ class _Batch:
     def _judge(self, answers: Sequence[Answer]) -> None:
         """Stop the run, or go on by another gateway, where going on could only make it worse."""
         asked = [answer for answer in answers if answer.error_code != NOT_STARTED]
-        failing = routing.is_failing(self.run, self.gateway, asked)
-        if failing and self._switch("fails", next(a for a in asked if routing.failed(a))):
+        failure = routing.is_failing(self.run, self.gateway, asked)
+        if failure is not None and self._switch("fails", failure):
+            return
+        if failure is not None and failure.outcome == "unknown":
+            self._stop(failure, "gives no clear answers, and more messages would be in doubt")
             return
         if any(answer.outcome == "accepted" for answer in answers):
             self.progress_at = time.monotonic()

@@ -61,10 +61,15 @@ def rate_of(run: CampaignRun) -> float:
     return sum(counts.values()) / longest if longest else min(rates.values())
 
 
-async def problems_of(name: str, sender: str) -> list[str]:
+def problems_of(name: str, sender: str) -> list[str]:
     """Ask a gateway what is wrong with its settings; sends nothing."""
-    async with gateway_of(name) as gateway:
-        return await gateway.check(sender)
+
+    async def ask(made: Gateway) -> list[str]:
+        async with made as gateway:
+            return await gateway.check(sender)
+
+    # Made before the event loop starts: inside one, Prefect loads a block as a coroutine.
+    return asyncio.run(ask(gateway_of(name)))
 
 
 @task(cache_policy=NO_CACHE)
@@ -72,7 +77,7 @@ def check_gateways(run: CampaignRun) -> None:
     """Verify credentials and senders without sending. Raises `GatewayError` with every problem."""
     route, told = routing.route_of(run), []
     for name in route.gateways:
-        if problems := asyncio.run(problems_of(name, route.senders[name])):
+        if problems := problems_of(name, route.senders[name]):
             told.append(f"gateway {name}: " + "; ".join(problems))
     if told:
         raise GatewayError("; ".join(told))

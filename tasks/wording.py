@@ -53,6 +53,7 @@ _REASONS = {
     "campaign_window": "Outside the campaign's own hours",
     "no_common_window": "No hour is right in every zone the number may be in",
     "deadline": "The campaign's deadline comes first",
+    "no_gateway": "No rule of the route names the recipient's country",
     # composition
     "text_too_long": "The text is too long for an SMS",
     "empty_text": "The text is empty",

@@ -224,6 +224,11 @@ class GatewaySettings(BaseModel):
         10, gt=0, description="Messages a second that this account and sender may send"
     )
 
+    @property
+    def address(self) -> str:
+        """Where the gateway is, for lists."""
+        return str(getattr(self, "base_url", ""))
+
 
 @runtime_checkable
 class Gateway(Protocol):
@@ -273,6 +278,9 @@ class Listener(Protocol):
     An adapter has this beside `Gateway`, with `capabilities.callbacks` "bind". `sms web` keeps one
     `listen` of each such gateway running.
     """
+
+    bind_problem: str
+    """Why nothing can be received at this moment; empty while it can."""
 
     async def listen(
         self, store: Callable[[Sequence[Report], Sequence[Inbound], str], Awaitable[bool]]

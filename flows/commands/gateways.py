@@ -1,16 +1,12 @@
 """Commands on gateways and audience sources: the Prefect blocks that operators set up."""
 
-import asyncio
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
 
 from data.errors import SmsError
 from flows import server
-
-if TYPE_CHECKING:
-    from adapters.gateways.base import Gateway
 
 Name = Annotated[str, typer.Argument(help="Lower-case letters, digits and dashes.")]
 Fields = Annotated[
@@ -33,15 +29,16 @@ def register(app: typer.Typer) -> None:
 
 def add_gateway(
     name: Name,
-    type: Annotated[str, typer.Argument(help="Kind of gateway, such as twilio.")],
+    type: Annotated[str, typer.Argument(help="Kind of gateway, such as twilio; or route.")],
     set: Fields = None,
 ) -> None:
     """Save a gateway under a name, or replace it."""
     from adapters.gateways import KINDS
+    from adapters.gateways.route import RouteSettings
 
-    kind = KINDS.get(type)
+    kind = {**KINDS, "route": RouteSettings}.get(type)
     if kind is None:
-        raise SmsError(f"there is no kind of gateway “{type}”: use {', '.join(KINDS)}")
+        raise SmsError(f"there is no kind of gateway “{type}”: use {', '.join(KINDS)} or route")
     settings = _built(kind, _fields(set), f"sms gateway add {name} {type}")
     with server.running():
         from adapters.blocks import SmsGateway
@@ -57,8 +54,11 @@ def list_gateways() -> None:
 
         for name, block in documents(SmsGateway):
             shown = block.settings
+            if shown.kind == "route":
+                print(f"{name}\troute\t{'; '.join(shown.rules.split(chr(10)))}")
+                continue
             print(
-                f"{name}\t{shown.kind}\t{shown.base_url}\tsender {shown.sender or '–'}"
+                f"{name}\t{shown.kind}\t{shown.address}\tsender {shown.sender or '–'}"
                 f"\t{shown.rate:g}/s"
             )
 
@@ -69,20 +69,24 @@ def check_gateway(
 ) -> None:
     """Verify credentials and sender without sending anything."""
     with server.running():
-        from adapters.blocks import SmsGateway, load
-        from tasks.steps import gateway_of
+        from adapters.blocks import SmsGateway, documents, load
+        from tasks.routing import resolve
+        from tasks.steps import problems_of
 
-        wanted = sender or load(SmsGateway, name).settings.sender
-        # Made before the event loop starts: inside one, Prefect loads a block as a coroutine.
-        problems = asyncio.run(_problems(gateway_of(name), wanted))
+        settings = load(SmsGateway, name).settings
+        if settings.kind == "route":
+            saved = {name: block.settings for name, block in documents(SmsGateway)}
+            senders = resolve(name, saved, settings.legs, sender).senders
+        else:
+            senders = {name: sender or settings.sender}
+        problems = [
+            f"gateway {one}: {problem}"
+            for one, wanted in senders.items()
+            for problem in problems_of(one, wanted)
+        ]
     if problems:
-        raise SmsError(f"gateway {name}: " + "; ".join(problems))
-    print(f"gateway {name} is ready")
-
-
-async def _problems(gateway: "Gateway", sender: str) -> list[str]:
-    async with gateway:
-        return await gateway.check(sender)
+        raise SmsError("\n".join(problems))
+    print(f"{'route' if settings.kind == 'route' else 'gateway'} {name} is ready")
 
 
 def add_source(

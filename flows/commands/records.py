@@ -39,7 +39,7 @@ def list_runs(
     limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 20,
 ) -> None:
     """List the runs, newest first, and what those wait for that are not over."""
-    from data import runs
+    from data import runs, switches
     from tasks.waiting import waiting
 
     migrate()
@@ -55,6 +55,12 @@ def list_runs(
     for run in found:
         for wait in waiting(run):
             print(f"{run.id}{' STUCK' if wait.stuck else ''}: {wait.says}")
+        for switch in switches.of_run(run.id) if run.state not in runs.ENDED else ():
+            print(
+                f"{run.id}: gateway {switch.gateway} was taken out at"
+                f" {switch.happened_at:%Y-%m-%d %H:%M} UTC: it {switch.reason};"
+                f" {switch.moved:,} messages moved"
+            )
 
 
 def export_results(
