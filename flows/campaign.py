@@ -163,10 +163,10 @@ class Campaign(BaseModel):
 
         Raises `GatewayError` where the route names one that is not saved.
         """
-        if not isinstance(self.gateway.settings, RouteSettings):
-            return Route.single(self.gateway_name, self.sender_in_force)
-        saved = {name: block.settings for name, block in documents(SmsGateway)}
-        return resolve(self.gateway_name, saved, self.gateway.settings.legs, self.sender)
+        saved = {self.gateway_name: self.gateway.settings}
+        if isinstance(self.gateway.settings, RouteSettings):
+            saved |= {name: block.settings for name, block in documents(SmsGateway)}
+        return resolve(self.gateway_name, saved, self.sender)
 
     def key_in_force(self, slot: datetime | None) -> str:
         """The key: as given, or from the name and the scheduled slot."""

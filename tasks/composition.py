@@ -76,12 +76,12 @@ class Template:
         self.columns = tuple(dict.fromkeys(slot.column for slot in self._slots if slot.column))
         self.warnings = tuple(self._warnings)
 
-    def render(self, frame: pd.DataFrame) -> pd.DataFrame:
+    def render(self, frame: pd.DataFrame, longest: int = MAX_TEXT) -> pd.DataFrame:
         """Write the texts of a partition: `text` and `reason`, indexed as `frame`.
 
         Where a message cannot be sent, `text` is missing and `reason` says why, else `reason` is
         empty: `missing_value:first_name` (missing or blank, and without a default),
-        `text_too_long` (over 1,600 characters), `empty_text`.
+        `text_too_long` (over `longest` characters), `empty_text`.
 
         Values are cleaned: stripped, control characters and invisible characters removed, line
         breaks and tabs turned into spaces, so that a value cannot forge lines of the message.
@@ -99,7 +99,7 @@ class Template:
         shown = joined.fill_null("x")
         faults = [
             *reasons,
-            pc.if_else(pc.greater(pc.utf8_length(shown), MAX_TEXT), "text_too_long", None),
+            pc.if_else(pc.greater(pc.utf8_length(shown), longest), "text_too_long", None),
             pc.if_else(pc.equal(pc.utf8_trim_whitespace(shown), ""), "empty_text", None),
         ]
         reason = pc.coalesce(*(fault.cast(pa.large_string()) for fault in faults))

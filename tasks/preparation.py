@@ -195,7 +195,8 @@ def plan_partition(
         detail="the number of row " + group.loc[~is_first, "first_row"].astype("str"),
     )
     people, refused = _judge(brief, people[is_first], at)
-    texts = pulled.template.render(workspace.read("pulled", number).loc[people.index])
+    rows = workspace.read("pulled", number).loc[people.index]
+    texts = pulled.template.render(rows, brief.route.longest)
     unwritten = texts["reason"] != ""
     hollow = _excluded(people[unwritten], "blocked", texts.loc[unwritten, "reason"])
     people = people[~unwritten]

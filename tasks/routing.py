@@ -12,11 +12,13 @@ from typing import Any
 
 import pandas as pd
 
+from adapters.gateways import ADAPTERS
 from adapters.gateways.base import UNREACHABLE, Answer, GatewayError
-from adapters.gateways.route import Leg
+from adapters.gateways.route import Leg, RouteSettings
 from data import switches
 from data.switches import Move
 from data.tables import CampaignRun
+from tasks.composition import MAX_TEXT
 
 SAMPLE = 20
 """Answers of a gateway that are needed to judge it; of the last 100."""
@@ -33,6 +35,8 @@ class Route:
     legs: Sequence[Leg]
     senders: Mapping[str, str] = field(default_factory=dict)
     """The sender that each gateway sends from."""
+    longest: int = MAX_TEXT
+    """Characters that all of them take."""
 
     @classmethod
     def single(cls, gateway: str, sender: str) -> "Route":
@@ -46,7 +50,8 @@ class Route:
 
     def stored(self) -> dict[str, Any]:
         """Return it as a run stores it."""
-        return {"legs": [leg.stored() for leg in self.legs], "senders": dict(self.senders)}
+        legs = [leg.stored() for leg in self.legs]
+        return {"legs": legs, "senders": dict(self.senders), "longest": self.longest}
 
     def choose(self, countries: pd.Series, ids: pd.Series) -> pd.Series:
         """Return the gateway for each message, by its country and, for shares, its id.
@@ -94,14 +99,17 @@ def route_of(run: CampaignRun) -> Route:
         Leg(tuple(leg["countries"]), leg["shares"], tuple(leg["fallbacks"]))
         for leg in run.route["legs"]
     ]
-    return Route(legs, run.route["senders"])
+    return Route(legs, run.route["senders"], run.route["longest"])
 
 
-def resolve(name: str, settings: Mapping[str, Any], legs: Sequence[Leg], sender: str) -> Route:
-    """Make the route of a campaign: `settings` are those of the saved gateways by name.
+def resolve(name: str, settings: Mapping[str, Any], sender: str) -> Route:
+    """Make the route of a campaign that names a saved gateway or route.
 
+    `settings` are those of all saved ones, by name; `sender` is the campaign's, where it has one.
     Raises `GatewayError` where the route names a gateway that is not saved, or another route.
     """
+    named = settings[name]
+    legs = named.legs if isinstance(named, RouteSettings) else [Leg((), {name: 1})]
     route = Route(legs)
     for gateway in route.gateways:
         found = settings.get(gateway)
@@ -110,7 +118,11 @@ def resolve(name: str, settings: Mapping[str, Any], legs: Sequence[Leg], sender:
             raise GatewayError(
                 f"route {name}: {gateway} {what}: `sms gateway list` shows what there is"
             )
-    return Route(legs, {gateway: sender or settings[gateway].sender for gateway in route.gateways})
+    return Route(
+        legs,
+        {gateway: sender or settings[gateway].sender for gateway in route.gateways},
+        min(ADAPTERS[type(settings[gateway])].capabilities.max_text for gateway in route.gateways),
+    )
 
 
 def failed(answer: Answer) -> bool:

@@ -76,7 +76,7 @@ def check_gateway(
         settings = load(SmsGateway, name).settings
         if settings.kind == "route":
             saved = {name: block.settings for name, block in documents(SmsGateway)}
-            senders = resolve(name, saved, settings.legs, sender).senders
+            senders = resolve(name, saved, sender).senders
         else:
             senders = {name: sender or settings.sender}
         problems = [

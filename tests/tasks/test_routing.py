@@ -1,13 +1,13 @@
 """Which gateway sends to whom, and which stands in."""
 
 from datetime import UTC, datetime
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
+from adapters.gateways import KINDS
 from adapters.gateways.base import GatewayError
-from adapters.gateways.route import read_rules
+from adapters.gateways.route import RouteSettings, read_rules
 from data import switches
 from data.tables import CampaignRun
 from tasks.routing import Route, move_waiting, resolve, route_of, switch
@@ -36,23 +36,39 @@ def test_shares_are_kept_and_the_same_ids_give_the_same_gateways() -> None:
     assert 6_800 < chosen.count("a") < 7_200
 
 
-def saved(**kinds: str) -> dict[str, SimpleNamespace]:
-    return {n: SimpleNamespace(kind=k, sender=f"from-{n}") for n, k in kinds.items()}
+def saved(**kinds: str) -> dict[str, object]:
+    """Saved gateways by name and kind, and the route `r`."""
+    made = {
+        "twilio": lambda name: KINDS["twilio"](
+            sender=name, account_sid="AC" + "5" * 32, auth_token="secret"
+        ),
+        "route": lambda _: RouteSettings(rules="*: a"),
+        "vonage-messages": lambda name: KINDS["vonage-messages"](
+            sender=name, api_key="abcd1234", api_secret="secret", signature_secret="secret" * 4
+        ),
+    }
+    gateways = {name: made[kind](f"from-{name}") for name, kind in kinds.items()}
+    return {**gateways, "r": RouteSettings(rules="*: a > b")}
 
 
 def test_each_gateway_sends_from_its_own_sender_unless_the_campaign_names_one() -> None:
-    legs, there = read_rules("*: a > b"), saved(a="twilio", b="plivo")
-    assert resolve("r", there, legs, "").senders == {"a": "from-a", "b": "from-b"}
-    assert resolve("r", there, legs, "ACME").senders == {"a": "ACME", "b": "ACME"}
+    there = saved(a="twilio", b="twilio")
+    assert resolve("r", there, "").senders == {"a": "from-a", "b": "from-b"}
+    assert resolve("r", there, "ACME").senders == {"a": "ACME", "b": "ACME"}
+    assert resolve("b", there, "").senders == {"b": "from-b"}
+
+
+def test_a_text_is_as_long_as_the_gateway_that_takes_least() -> None:
+    assert resolve("r", saved(a="twilio", b="vonage-messages"), "").longest == 1000
 
 
 @pytest.mark.parametrize(
     ("there", "told"),
     [(saved(a="twilio"), "b is not saved"), (saved(a="twilio", b="route"), "b is no gateway")],
 )
-def test_a_route_names_saved_gateways(there: dict[str, SimpleNamespace], told: str) -> None:
+def test_a_route_names_saved_gateways(there: dict[str, object], told: str) -> None:
     with pytest.raises(GatewayError, match=f"route r: {told}"):
-        resolve("r", there, read_rules("*: a > b"), "")
+        resolve("r", there, "")
 
 
 @pytest.fixture
