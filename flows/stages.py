@@ -32,7 +32,7 @@ def prepare(run: CampaignRun, state: str) -> None:
     Workspace(run.id).take()
     runs.move(run.id, runs.PREPARING, note="", finished_at=None)
     try:
-        steps.check_gateways(run)
+        notes = steps.check_gateways(run)
         plan.clear_plan(run.id)
         pulled = steps.pull_audience(brief)
         totals, validator, workspace = Totals(), Validator(), Workspace(run.id)
@@ -50,7 +50,7 @@ def prepare(run: CampaignRun, state: str) -> None:
             before += planned[-1].gateways
         rate = steps.rate_of(run)
         # Before the state says that it waits for approval: what waits has been shown.
-        reporting.show_preview(runs.get_run(run.id), pulled.notes, planned, rate)
+        reporting.show_preview(runs.get_run(run.id), [*notes, *pulled.notes], planned, rate)
         plan.complete_plan(run.id, state)
     except Exception as error:
         # Nothing was sent, and nothing will be: the plan is not complete.

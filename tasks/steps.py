@@ -73,14 +73,20 @@ def problems_of(name: str, sender: str) -> list[str]:
 
 
 @task(cache_policy=NO_CACHE)
-def check_gateways(run: CampaignRun) -> None:
-    """Verify credentials and senders without sending. Raises `GatewayError` with every problem."""
-    route, told = routing.route_of(run), []
+def check_gateways(run: CampaignRun) -> list[str]:
+    """Verify credentials and senders without sending; return what is wrong with single gateways.
+
+    Raises `GatewayError` with every problem where nobody could stand in.
+    """
+    route, told = routing.route_of(run), {}
     for name in route.gateways:
         if problems := problems_of(name, route.senders[name]):
-            told.append(f"gateway {name}: " + "; ".join(problems))
-    if told:
-        raise GatewayError("; ".join(told))
+            told[name] = f"gateway {name}: " + "; ".join(problems)
+    if any(told.keys() >= set(leg.gateways) for leg in route.legs):
+        raise GatewayError("; ".join(told.values()))
+    for problem in told.values():
+        get_run_logger().warning(problem)
+    return list(told.values())
 
 
 @task(cache_policy=NO_CACHE)
