@@ -44,7 +44,7 @@ def send(
     return sending.send_batch(held, lambda _: make_gateway()) if held else sending.Tally()
 
 
-_SPECIAL = ("1610", "1614", "3000", "3003", "3005", "3006", "3008")  # see adapters/sandbox
+_SPECIAL = ("1610", "1611", "1614", "2610", "3000", "3003", "3005", "3006", "3008")
 
 
 def numbers(count: int) -> list[str]:

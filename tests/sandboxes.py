@@ -12,9 +12,11 @@ from pathlib import Path
 
 import httpx
 
+from adapters.sandbox.dialects import all_dialects
+
 ROOT = Path(__file__).parents[1]
 SID = "AC" + "0123456789abcdef" * 2
-TOKEN = "the-auth-token"
+TOKEN = "the-auth-token-of-tests"
 SERVE = """
 import sys
 from pathlib import Path
@@ -36,6 +38,15 @@ class Sandbox:
 
     messages = f"/2010-04-01/Accounts/{SID}/Messages.json"
 
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def settings(self, kind: str) -> dict[str, str]:
+        """Return the settings with which an adapter of this kind sends to it."""
+        dialects = {dialect.kind: dialect for dialect in all_dialects(TOKEN, SID)}
+        return dialects[kind].settings(self.url)
+
     def number(self) -> str:
         """Return a number that nobody used and that nothing is special about."""
         return f"+1202{next(self._numbers):07d}"
@@ -48,6 +59,7 @@ class Sandbox:
         self.client.post("/_faults", json=list(rules)).raise_for_status()
 
     def accepted(self, to: str) -> list[dict[str, object]]:
+        """Return what it has taken for a number, by any gateway, the newest first."""
         return self.client.get("/_messages", params={"to": to}).json()
 
     def kill(self) -> None:
@@ -55,12 +67,12 @@ class Sandbox:
         self.process.wait()
 
 
-def start(journal: Path) -> Sandbox:
+def start(journal: Path, serve: str = SERVE) -> Sandbox:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, "-c", SERVE, str(port), str(journal), SID, TOKEN], cwd=ROOT
+        [sys.executable, "-c", serve, str(port), str(journal), SID, TOKEN], cwd=ROOT
     )
     client = httpx.Client(base_url=f"http://127.0.0.1:{port}", auth=(SID, TOKEN), timeout=10)
     sandbox = Sandbox(journal, port, process, client)

@@ -5,10 +5,29 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 from pydantic import Field
 
 from adapters.gateways.base import Gateway, GatewayError, GatewaySettings, Route, Timeouts
+from adapters.gateways.infobip import Infobip, InfobipSettings
+from adapters.gateways.jasmin import Jasmin, JasminSettings
+from adapters.gateways.kannel import Kannel, KannelSettings
+from adapters.gateways.plivo import Plivo, PlivoSettings
+from adapters.gateways.route import RouteSettings
+from adapters.gateways.sinch import Sinch, SinchSettings
+from adapters.gateways.smpp import Smpp, SmppSettings
+from adapters.gateways.telnyx import Telnyx, TelnyxSettings
 from adapters.gateways.twilio import Twilio, TwilioSettings
+from adapters.gateways.vonage import Vonage, VonageSettings
+from adapters.gateways.vonage_messages import VonageMessages, VonageMessagesSettings
 
 ADAPTERS: dict[type[GatewaySettings], Any] = {
     TwilioSettings: Twilio,
+    VonageSettings: Vonage,
+    VonageMessagesSettings: VonageMessages,
+    PlivoSettings: Plivo,
+    TelnyxSettings: Telnyx,
+    SinchSettings: Sinch,
+    InfobipSettings: Infobip,
+    KannelSettings: Kannel,
+    JasminSettings: Jasmin,
+    SmppSettings: Smpp,
 }
 
 KINDS: dict[str, type[GatewaySettings]] = {
@@ -19,8 +38,10 @@ KINDS: dict[str, type[GatewaySettings]] = {
 if TYPE_CHECKING:
     Settings = GatewaySettings
 else:
-    # A union of what is listed above, so that a gateway is listed once.
-    Settings = Annotated[Union[tuple(ADAPTERS)], Field(discriminator="kind")]  # noqa: UP007
+    # A union of what is listed above, so that a gateway is listed once; and routes over them.
+    Settings = Annotated[  # noqa: UP007
+        Union[(*ADAPTERS, RouteSettings)], Field(discriminator="kind")
+    ]
 
 
 def make_gateway(

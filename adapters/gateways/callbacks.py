@@ -27,6 +27,20 @@ def form(callback: Callback) -> dict[str, list[str]]:
         raise CallbackError("a callback is no form: is its address the right one?") from None
 
 
+def octets(pairs: str) -> dict[str, bytes]:
+    """Return the first value of each field of a query or form, of whatever character set.
+
+    For gateways that pass on replies as they came. Raises `CallbackError`.
+    """
+    try:
+        found = parse_qs(
+            pairs, keep_blank_values=True, encoding="latin-1", max_num_fields=_MOST_FIELDS
+        )
+    except ValueError:
+        raise CallbackError("a callback has too many fields") from None
+    return {name: given[0].encode("latin-1", "replace") for name, given in found.items()}
+
+
 def query(callback: Callback, name: str) -> str | None:
     """Return a value of the address; ours is `ref`, the message id."""
     return parse_qs(urlsplit(callback.url).query).get(name, [None])[0]

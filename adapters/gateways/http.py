@@ -121,7 +121,9 @@ class Client:
     ) -> None:
         self.base_url = base_url
         named = {"user-agent": "sms-campaigns", "accept-encoding": "identity", **headers}
-        self._sent_headers = [("accept", "*/*"), *named.items()]
+        self._sent_headers = [
+            (name.encode(), value.encode()) for name, value in {"accept": "*/*", **named}.items()
+        ]
         self._timeouts = timeouts
         self._timeout = httpx.Timeout(timeouts.request, connect=timeouts.connect).as_dict()
         self._urls: dict[str, httpx.URL] = {}
@@ -149,13 +151,16 @@ class Client:
 
     async def post_form(self, path: str, form: Mapping[str, str]) -> Reply:
         """POST a form. Raises `NotSentError` and `NoAnswerError`, nothing else of the network."""
-        return await self._send(
-            "POST", path, urlencode(form).encode(), "application/x-www-form-urlencoded"
-        )
+        headers = {"content-type": "application/x-www-form-urlencoded"}
+        return await self.post(path, urlencode(form).encode(), headers)
 
     async def post_json(self, path: str, value: object) -> Reply:
         """POST a JSON value. Raises `NotSentError` and `NoAnswerError`."""
-        return await self._send("POST", path, orjson.dumps(value), "application/json")
+        return await self.post(path, orjson.dumps(value), {"content-type": "application/json"})
+
+    async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Reply:
+        """POST a body with headers of its own. Raises `NotSentError` and `NoAnswerError`."""
+        return await self._send("POST", path, body, headers)
 
     async def get(self, path: str) -> Reply:
         """GET, for look-ups only. Raises `NotSentError` and `NoAnswerError`."""
@@ -170,9 +175,13 @@ class Client:
         return (reply.fields or None) if reply.status == 200 else None
 
     async def _send(
-        self, method: str, path: str, content: bytes | None = None, content_type: str = ""
+        self,
+        method: str,
+        path: str,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Reply:
-        request = self._request(method, path, content, content_type)
+        request = self._request(method, path, content, headers or {})
         # Waiting for a slot is outside the time-out: a request that has not begun cannot be lost.
         async with self._slots:
             try:
@@ -186,16 +195,19 @@ class Client:
                 ) from None
 
     def _request(
-        self, method: str, path: str, content: bytes | None, content_type: str
+        self, method: str, path: str, content: bytes | None, headers: Mapping[str, str]
     ) -> httpx.Request:
         if path not in self._urls:
             # Parsing one costs a tenth of a message's CPU; look-ups each have their own.
             self._urls.clear()
             self._urls[path] = httpx.URL(self.base_url + path)
-        headers = [*self._sent_headers, *([("content-type", content_type)] if content_type else [])]
-        extensions = {"timeout": self._timeout}
         return httpx.Request(
-            method, self._urls[path], headers=headers, content=content, extensions=extensions
+            method,
+            self._urls[path],
+            # In bytes, because httpx takes text in ASCII only.
+            headers=[*self._sent_headers, *((n.encode(), v.encode()) for n, v in headers.items())],
+            content=content,
+            extensions={"timeout": self._timeout},
         )
 
     async def _exchange(self, request: httpx.Request) -> Reply:

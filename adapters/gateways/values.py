@@ -49,3 +49,9 @@ def mail_date(value: object) -> datetime | None:
 def objects(value: object) -> list[dict[str, Any]]:
     """Return the JSON objects in a list, and none where it is no list."""
     return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+
+
+def e164(number: str) -> str:
+    """Return a number with +, where a gateway left it away; names and short codes as they are."""
+    bare = number.isascii() and number.isdecimal() and len(number) > 6 and number[0] != "0"
+    return f"+{number}" if bare else number

@@ -3,17 +3,17 @@
 They answer on loopback only. Not here: what an order does (faults.py, app.py, reports.py).
 """
 
-import os
 import time
 from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from adapters.sandbox.callbacks import is_url
+from adapters.sandbox.dialect import Dialect
 from adapters.sandbox.faults import RULES, Faults, Outcomes
-from adapters.sandbox.journal import Journal, Message
-from adapters.sandbox.reports import Reporter
-from adapters.sandbox.twilio import POOL_SENDER, inbound_form, is_url, status_at
+from adapters.sandbox.journal import TWILIO, Journal, Message, fields
+from adapters.sandbox.reports import NO_ANSWER, Reporter
 
 Answer = tuple[int, object]
 
@@ -23,8 +23,9 @@ class Inbound(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    kind: str = TWILIO
     sender: str = Field(alias="from")
-    to: str = POOL_SENDER
+    to: str = "+15005550006"
     body: str
     url: str
 
@@ -38,7 +39,7 @@ class Control:
         outcomes: Outcomes,
         faults: Faults,
         reporter: Reporter,
-        account_sid: str,
+        dialects: Mapping[str, Dialect],
     ) -> None:
         self.requests = 0
         """Submissions that came with the right credentials, whatever became of them."""
@@ -46,7 +47,7 @@ class Control:
         self._outcomes = outcomes
         self._faults = faults
         self._reporter = reporter
-        self._account_sid = account_sid
+        self._dialects = dialects
 
     async def answer(self, method: str, path: str, query: str, body: bytes) -> Answer:
         """Return status and JSON."""
@@ -86,26 +87,22 @@ class Control:
         return [self._line(m, now) for m in self._journal.newest_first(query.get("to"))]
 
     def _line(self, message: Message, now: float) -> dict[str, object]:
-        return {
-            "sid": message.sid,
-            "to": message.to,
-            "from": message.sender,
-            "body": message.body,
-            "reference": message.reference,
-            "time": message.time,
-            "status": status_at(message, self._outcomes.fate(message.to), now),
-        }
+        fate = self._outcomes.fate(message.to)
+        status = fate.status_at(message, now)
+        return {**fields(message), "kind": message.kind, "status": status}
 
     async def _send_inbound(self, body: bytes) -> Answer:
         try:
             inbound = Inbound.model_validate_json(body)
         except ValidationError as problem:
             return 422, {"error": str(problem)}
+        dialect = self._dialects.get(inbound.kind)
+        if dialect is None:
+            return 422, {"error": f"kind is none of {', '.join(self._dialects)}"}
         if not is_url(inbound.url):
             return 422, {"error": "url is not an address"}
-        sid = f"SM{os.urandom(16).hex()}"
-        form = inbound_form(sid, inbound.sender, inbound.to, inbound.body, self._account_sid)
-        try:
-            return 200, {"sid": sid, "status": await self._reporter.post(inbound.url, form)}
-        except OSError as problem:
-            return 502, {"error": f"the address cannot be reached: {type(problem).__name__}"}
+        post = dialect.inbound(inbound.sender, inbound.to, inbound.body, inbound.url)
+        status = await self._reporter.send(post)
+        if status == NO_ANSWER:
+            return 502, {"error": "the address cannot be reached"}
+        return 200, {"status": status}

@@ -7,36 +7,13 @@ Not here: serving, the journal, what becomes of a message (faults.py) and when (
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import ClassVar, Literal, Protocol
 
-from adapters.sandbox.faults import Fate, Outcomes
+from adapters.sandbox.faults import Fate, Outcomes, Why
 from adapters.sandbox.journal import Journal, Message
 
 
-class Why(StrEnum):
-    """Why a submission is not taken, or what ended a message; each gateway has its own code."""
-
-    INVALID = "invalid"
-    """No telephone number."""
-    LANDLINE = "landline"
-    """No mobile number."""
-    UNREACHABLE = "unreachable"
-    """The handset is off or out of reach."""
-    UNKNOWN_NUMBER = "unknown_number"
-    OPTED_OUT = "opted_out"
-    CONTENT = "content"
-    """This text or sender is not allowed."""
-    ACCOUNT = "account"
-    """The account may not send: no credit, or suspended."""
-    THROTTLED = "throttled"
-    """Too fast; later."""
-    DUPLICATE = "duplicate"
-    """A message with this client-chosen id was taken before."""
-    OTHER = "other"
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
     """An HTTP request, whole."""
 
@@ -46,18 +23,21 @@ class Request:
     headers: Mapping[str, str]
     """Names in lower case."""
     body: bytes
+    query_string: str = ""
+    """As it came, still escaped: for names that repeat, and for other character sets."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reply:
-    """An HTTP answer: a text as it is, anything else as JSON."""
+    """An HTTP answer: a text as it is (text/plain, unless `headers` says another type), anything
+    else as JSON."""
 
     status: int
     content: object = ""
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Submission:
     """One message that a request asks for; of several in one request there are several."""
 
@@ -108,7 +88,10 @@ class Dialect(Protocol):
         ...
 
     def place(self, request: Request) -> Literal["submission", "look_up"] | None:
-        """What a request is by method and path; None: another gateway's, or nobody's."""
+        """What a request is; None: another gateway's, or nobody's.
+
+        By method and path alone: the server remembers the places of submissions.
+        """
         ...
 
     def login(self, request: Request) -> Reply | None:
@@ -123,7 +106,7 @@ class Dialect(Protocol):
         ...
 
     def new_id(self) -> str:
-        """Return an id as this gateway makes them."""
+        """Return an id as this gateway makes them, for a submission without one."""
         ...
 
     def answer(self, request: Request, entries: Sequence[Message | Refused]) -> Reply:
@@ -139,7 +122,7 @@ class Dialect(Protocol):
         ...
 
     def reports(self, message: Message, status: str, why: Why | None, part: int) -> list[Post]:
-        """Return the signed callbacks of one delivery report.
+        """Return the signed callbacks of one delivery report; none where the gateway sends none.
 
         `status` is sent, delivered, undelivered, failed, expired or rejected. `part` counts
         segments from 0; it is always 0 where `parts` is False.
@@ -147,7 +130,11 @@ class Dialect(Protocol):
         ...
 
     def look_up(self, request: Request, journal: Journal, outcomes: Outcomes, now: float) -> Reply:
-        """Answer about what was accepted before, and about the account."""
+        """Answer about what was accepted before, and about the account.
+
+        `journal` shows this dialect's messages only. `outcomes.fate(message.to)` knows what
+        becomes of each: `status_at(message, now)`, `why`, `sent_at(message)`, `final_at(message)`.
+        """
         ...
 
     def inbound(self, sender: str, to: str, body: str, url: str) -> Post:

@@ -1,24 +1,27 @@
-"""Delivery reports: signed callbacks, `sent` and then the final status, each at its time.
+"""Delivery reports: `sent` and then the final status, each at its time, as the dialect writes them.
 
 A report is tried again on a 5xx answer or a broken connection, and dropped after the last try, as
-gateways do. Not here: what the final status is (faults.py) and how a report looks (twilio.py).
+gateways do. Not here: what the final status is (faults.py) and how a report looks (a dialect).
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
-from urllib.parse import quote_plus
 
 from adapters.sandbox.callbacks import Callbacks
-from adapters.sandbox.faults import Outcomes, Rule
+from adapters.sandbox.dialect import Dialect, Post
+from adapters.sandbox.faults import Fate, Outcomes, Rule, Why
 from adapters.sandbox.journal import Journal, Message
-from adapters.sandbox.twilio import report_form, signature
+from adapters.sandbox.segments import count_segments
 
 BACK_OFF = (0.25, 1.0, 4.0)
 """Seconds before the second, third and last try."""
+NO_ANSWER = 599
 _CONCURRENCY = 32
+_log = logging.getLogger("sms.sandbox")
 
 
 class Step(NamedTuple):
@@ -27,7 +30,8 @@ class Step(NamedTuple):
     after: float
     """Seconds from acceptance."""
     status: str
-    error_code: int | None
+    why: Why | None
+    part: int
 
 
 @dataclass(slots=True)
@@ -37,6 +41,10 @@ class Errand:
     message: Message
     steps: list[Step]
     done: int = 0
+    posts: int = 0
+    """Callbacks of the present step that are through; most reports are one callback."""
+    failed: int = 0
+    """Those of them that were given up."""
     tries: int = 0
 
 
@@ -44,7 +52,7 @@ class Reporter:
     """Hands reports over in the background, at most 32 at one time, on kept-alive connections."""
 
     def __init__(
-        self, journal: Journal, outcomes: Outcomes, *, account_sid: str, auth_token: str
+        self, journal: Journal, outcomes: Outcomes, dialects: Mapping[str, Dialect]
     ) -> None:
         self.sent = 0
         self.failed = 0
@@ -52,8 +60,7 @@ class Reporter:
         """Messages whose reports are still owed."""
         self._journal = journal
         self._outcomes = outcomes
-        self._account_sid = account_sid
-        self._auth_token = auth_token
+        self._dialects = dialects
         self._due: asyncio.Queue[Errand] = asyncio.Queue()
         self._workers: list[asyncio.Task[None]] = []
         self._callbacks = Callbacks()
@@ -62,7 +69,8 @@ class Reporter:
         """Start the workers, and take up what an earlier process still owed."""
         self._workers = [asyncio.create_task(self._work()) for _ in range(_CONCURRENCY)]
         for message in self._journal.unreported():
-            self.schedule(message, {})
+            if message.kind in self._dialects:
+                self.schedule(message, {})
 
     async def stop(self) -> None:
         """End at once; what is still owed is taken up by the next start."""
@@ -71,49 +79,53 @@ class Reporter:
         await asyncio.gather(*self._workers, return_exceptions=True)
         await self._callbacks.close()
 
-    def schedule(self, message: Message, ordered: dict[str, Rule]) -> None:
+    def schedule(self, message: Message, ordered: Mapping[str, Rule]) -> None:
         """Arrange the reports of a message, misbehaving as `ordered`."""
-        steps = self._plan(message, ordered)
-        if not message.reference:
+        if not message.callback:
             return
+        steps = self._plan(message, ordered)
         if steps:
             self.waiting += 1
             self._wait_for(Errand(message, steps))
         else:
             self._journal.record_report(message, "never", None, handed_over=False, last=True)
 
-    async def report_now(self, message: Message, ordered: dict[str, Rule]) -> None:
+    async def report_now(self, message: Message, ordered: Mapping[str, Rule]) -> None:
         """Try every report once, before this returns."""
-        steps = self._plan(message, ordered) if message.reference else []
-        for step in steps:
-            handed_over = await self._report(message, step) < 300
-            self._count(message, step, handed_over=handed_over, last=step is steps[-1])
+        if not message.callback:
+            return
+        errand = Errand(message, self._plan(message, ordered))
+        for step in errand.steps:
+            for post in self._posts(message, step):
+                errand.failed += await self.send(post) >= 300
+                errand.posts += 1
+            self._conclude(errand)
 
-    async def post(self, url: str, form: dict[str, str]) -> int:
-        """POST a signed form and return the HTTP status; OSError where there was no answer."""
-        headers = {
-            "User-Agent": "TwilioProxy/1.1",
-            "Accept": "*/*",
-            "X-Twilio-Signature": signature(self._auth_token, url, form),
-        }
-        return await self._callbacks.post(url, _encode(form), headers)
+    async def send(self, post: Post) -> int:
+        """Make a callback and return the HTTP status; `NO_ANSWER` where there was none."""
+        try:
+            return await self._callbacks.send(post)
+        except OSError:
+            return NO_ANSWER
 
-    def _plan(self, message: Message, ordered: dict[str, Rule]) -> list[Step]:
-        fate = self._outcomes.fate(message.to)
+    def _plan(self, message: Message, ordered: Mapping[str, Rule]) -> list[Step]:
         if "never" in ordered:
             return []
-        statuses: list[tuple[str, int | None]] = [("sent", None)]
+        fate = self._outcomes.fate(message.to)
+        with_parts = self._dialects[message.kind].parts
+        parts = count_segments(message.body) if with_parts else 1
+        statuses: list[tuple[str, Why | None, int]] = [("sent", None, n) for n in range(parts)]
         if fate.status != "sent":
-            statuses.append((fate.status, fate.error_code))
+            statuses += _final(fate, parts, fails="part_fails" in ordered and parts > 1)
         if "shuffled" in ordered:
             statuses.reverse()
         if "contradict" in ordered:
-            denied = ("failed", 30008) if fate.status == "delivered" else ("delivered", None)
-            statuses.append(denied)
+            denied = ("failed", Why.OTHER) if fate.status == "delivered" else ("delivered", None)
+            statuses += [(*denied, n) for n in range(parts)]
         if "double" in ordered:
             statuses = [status for status in statuses for _ in range(2)]
         late = ordered["late"].seconds if "late" in ordered else 0
-        times = [fate.sent_after] + [fate.final_after] * (len(statuses) - 1)
+        times = [fate.sent_after] * parts + [fate.final_after] * (len(statuses) - parts)
         return [Step(at + late, *status) for at, status in zip(times, statuses, strict=True)]
 
     def _wait_for(self, errand: Errand) -> None:
@@ -130,39 +142,57 @@ class Reporter:
     async def _work(self) -> None:
         while True:
             errand = await self._due.get()
-            step = errand.steps[errand.done]
-            status = await self._report(errand.message, step)
-            if status >= 500 and errand.tries < len(BACK_OFF):
+            if not await self._hand_over(errand):
                 errand.tries += 1
                 self._put_after(BACK_OFF[errand.tries - 1], errand)
                 continue
-            errand.done, errand.tries = errand.done + 1, 0
-            last = errand.done == len(errand.steps)
-            self._count(errand.message, step, handed_over=status < 300, last=last)
-            if last:
+            self._conclude(errand)
+            if errand.done == len(errand.steps):
                 self.waiting -= 1
             else:
                 self._wait_for(errand)
 
-    async def _report(self, message: Message, step: Step) -> int:
-        """Return the answer's status; 599 where there was none."""
-        form = report_form(message, step.status, step.error_code, self._account_sid, time.time())
-        try:
-            return await self.post(message.reference, form)
-        except OSError:
-            return 599
+    async def _hand_over(self, errand: Errand) -> bool:
+        """Make the callbacks of the present step; whether it is through, handed over or given up.
 
-    def _count(self, message: Message, step: Step, *, handed_over: bool, last: bool) -> None:
-        self.sent += handed_over
-        self.failed += not handed_over
+        Written anew at each try: what is signed may carry the time.
+        """
+        posts = self._posts(errand.message, errand.steps[errand.done])
+        for post in posts[errand.posts :]:
+            status = await self.send(post)
+            if status >= 500 and errand.tries < len(BACK_OFF):
+                return False
+            errand.failed += status >= 300
+            errand.posts, errand.tries = errand.posts + 1, 0
+        return True
+
+    def _posts(self, message: Message, step: Step) -> list[Post]:
+        dialect = self._dialects[message.kind]
+        try:
+            return dialect.reports(message, step.status, step.why, step.part)
+        except Exception:  # noqa: BLE001 - a mistake in one dialect must not end all reports
+            _log.exception("the %s dialect wrote no report", message.kind)
+            return []
+
+    def _conclude(self, errand: Errand) -> None:
+        step = errand.steps[errand.done]
+        self.sent += errand.posts - errand.failed
+        self.failed += errand.failed
+        handed_over = errand.posts > 0 and not errand.failed
+        errand.done, errand.posts, errand.failed = errand.done + 1, 0, 0
         self._journal.record_report(
-            message, step.status, step.error_code, handed_over=handed_over, last=last
+            errand.message,
+            step.status,
+            step.why,
+            handed_over=handed_over,
+            last=errand.done == len(errand.steps),
+            part=step.part,
         )
 
 
-def _encode(form: Mapping[str, str]) -> bytes:
-    # Most values are letters and digits, and quoting those was a quarter of a callback's cost.
-    return "&".join(
-        f"{name}={value if value.isascii() and value.isalnum() else quote_plus(value)}"
-        for name, value in form.items()
-    ).encode()
+def _final(fate: Fate, parts: int, *, fails: bool) -> list[tuple[str, Why | None, int]]:
+    """Return the final status of each part; where one `fails`, it is the last one."""
+    if not fails:
+        return [(fate.status, fate.why, part) for part in range(parts)]
+    whole: list[tuple[str, Why | None, int]] = [("delivered", None, n) for n in range(parts - 1)]
+    return [*whole, ("undelivered", Why.UNREACHABLE, parts - 1)]

@@ -5,7 +5,7 @@ Not here: what its routes do (`receiver`), and policy, which is handed in from a
 
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 
 import uvicorn
@@ -18,6 +18,7 @@ from starlette.routing import Route
 from adapters.gateways.base import Gateway
 from adapters.web.inbox import Inbox, OnInbound
 from adapters.web.limits import sparing_logs
+from adapters.web.listeners import Listeners
 from adapters.web.protocol import LimitedProtocol
 from adapters.web.receiver import Receiver
 from adapters.web.shared import Shared
@@ -38,25 +39,31 @@ def create_app(
     public_url: str,
     refresh: Callable[[], None] | None = None,
     on_inbound: OnInbound | None = None,
+    everyone: Callable[[], Mapping[str, Gateway]] = dict,
 ) -> FastAPI:
     """Make the receiver.
 
     `gateways` returns a gateway by its name at once, from memory; where it knows none, `refresh`
     is called, in a thread and never twice at a time, to learn of those that have come since.
     Callbacks are verified against `public_url`, the address under which gateways call this server.
+    `everyone` returns all gateways by name, likewise at once: for those whose reports come over a
+    bind, one is held while the server runs.
     """
     inbox = Inbox(on_inbound)
+    listeners = Listeners(everyone, inbox)
     receiver = Receiver(gateways, public_url.rstrip("/"), inbox, refresh)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         inbox.start()
+        listeners.start()
         yield
+        await listeners.stop()
         await inbox.stop()
 
     # Plain routes: FastAPI's own cost more than half of the time of a callback.
     routes = [
-        Route("/health", _health(inbox), methods=["GET"]),
+        Route("/health", _health(inbox, listeners), methods=["GET"]),
         Route("/gateways/{name}/reports", receiver.reports, methods=["GET", "POST"]),
         Route("/gateways/{name}/inbound", receiver.inbound, methods=["GET", "POST"]),
     ]
@@ -70,18 +77,23 @@ def create_app(
     )
 
 
-def _health(inbox: Inbox) -> Callable[[Request], Awaitable[Response]]:
+def _health(inbox: Inbox, listeners: Listeners) -> Callable[[Request], Awaitable[Response]]:
     alive = Shared(ping)
 
     async def health(_: Request) -> Response:
-        """200 where callbacks can be stored, else 503 with what is in the way."""
+        """200 where callbacks can be stored, else 503 with what is in the way.
+
+        A bind that is down is named, and no more: its reports wait at the gateway.
+        """
         problem = inbox.problem()
         if problem is None:
             try:
                 await alive(_PING)
             except (DatabaseError, SQLAlchemyError, TimeoutError):
                 problem = "the database does not answer"
-        return JSONResponse({"status": problem or "ok"}, 503 if problem else 200)
+        down = listeners.down()
+        told = {"status": problem or "ok"} | ({"binds_down": down} if down else {})
+        return JSONResponse(told, 503 if problem else 200)
 
     return health
 

@@ -107,12 +107,12 @@ class Receiver:
             return _refuse(403, "the signature is missing or wrong")
         self._refusals.trust(caller)
         try:
-            rows = _rows(name, callback, *gateway.parse(callback))
+            stored_as = rows(name, _payload(callback), *gateway.parse(callback))
         except _UNREADABLE as error:
             log.warning("receiver: gateway %s: unreadable (%s)", name, type(error).__name__)
             told = str(error) if isinstance(error, CallbackError) else "this cannot be read"
             return _refuse(400, told)
-        stored = await self._inbox.store(*rows)
+        stored = await self._inbox.store(*stored_as)
         return None if stored else _later("not stored; please send it again")
 
     async def _find(self, name: str) -> Gateway | None:
@@ -162,13 +162,17 @@ async def _read(request: Request) -> bytes | None:
     return b"".join(parts)
 
 
-def _rows(
-    gateway: str, callback: Callback, reports: Sequence[Report], inbound: Sequence[Inbound]
+def _payload(callback: Callback) -> str:
+    return callback.body.decode("utf-8", "replace") or callback.url.partition("?")[2]
+
+
+def rows(
+    gateway: str, payload: str, reports: Sequence[Report], inbound: Sequence[Inbound]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Events as the tables take them. The raw payload is kept once, with the first of them."""
     at = now()
-    raw = _clean(callback.body.decode("utf-8", "replace") or callback.url.partition("?")[2])
-    rows = [
+    raw = _clean(payload)
+    events = [
         {
             "gateway": gateway,
             "source": "callback",
@@ -202,7 +206,7 @@ def _rows(
         }
         for place, message in enumerate(inbound)
     ]
-    return rows, replies
+    return events, replies
 
 
 def _clean(value: str | None) -> str | None:

@@ -1,6 +1,6 @@
 """Measures the steps beside their plain alternatives and prints one table.
 
-uv run python -m tests.benchmarks [prepare send receive reconcile phones] [--quick] [--prefect]
+uv run python -m tests.benchmarks [prepare send gateways …] [--quick] [--prefect]
 """
 
 import argparse
@@ -8,12 +8,13 @@ from collections.abc import Callable
 
 from rich.console import Console
 
-from tests.benchmarks import phones, prepare, receive, reconcile, send
+from tests.benchmarks import gateways, phones, prepare, receive, reconcile, send
 from tests.benchmarks.bench import Report, table
 
 ALL: dict[str, Callable[..., Report]] = {
     "prepare": prepare.run,
     "send": send.run,
+    "gateways": gateways.run,
     "receive": receive.run,
     "reconcile": reconcile.run,
     "phones": phones.run,
@@ -21,6 +22,7 @@ ALL: dict[str, Callable[..., Report]] = {
 QUICK: dict[str, dict[str, int]] = {
     "prepare": {"rows": 20_000, "sample": 1_000},
     "send": {"messages": 2_000, "sample": 1_000},
+    "gateways": {"messages": 4_000},
     "receive": {"reports": 3_000, "sample": 1_000},
     "reconcile": {"reports": 20_000, "sample": 500},
     "phones": {"rows": 20_000, "sample": 1_000},

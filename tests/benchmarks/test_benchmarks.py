@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.benchmarks import phones, prepare, receive, reconcile, send
+from tests.benchmarks import gateways, phones, prepare, receive, reconcile, send
 from tests.benchmarks.bench import Report, table
 
 
@@ -12,6 +12,8 @@ def sizes(benchmark: str) -> Report:
             return prepare.run(rows=300, sample=100)
         case "send":
             return send.run(messages=600, sample=60)
+        case "gateways":
+            return gateways.run(messages=300)
         case "receive":
             return receive.run(reports=300, sample=200)
         case "reconcile":
@@ -19,7 +21,9 @@ def sizes(benchmark: str) -> Report:
     return phones.run(rows=500, sample=200)
 
 
-@pytest.mark.parametrize("benchmark", ["prepare", "send", "receive", "reconcile", "phones"])
+@pytest.mark.parametrize(
+    "benchmark", ["prepare", "send", "gateways", "receive", "reconcile", "phones"]
+)
 def test_a_benchmark_measures_ours_and_the_plain_alternative(benchmark: str) -> None:
     report = sizes(benchmark)
     assert all(figure.rate > 0 for figure in (report.ours, *report.plain))

@@ -83,3 +83,19 @@ def test_a_gateway_that_cannot_be_made_takes_no_other_along(
     blocks[:] = []
     gateways.refresh()
     assert gateways.known("main") is None, "it has been deleted"
+
+
+def test_a_gateway_stays_the_same_object_until_its_settings_change(
+    home: object, blocks: list[tuple[str, SimpleNamespace]]
+) -> None:
+    """One that holds a bind would have to bind again."""
+    blocks.append(("main", SimpleNamespace(settings=NEW)))
+    gateways = receiver.Gateways()
+    before = gateways.everyone()["main"]
+    blocks[0] = ("main", SimpleNamespace(settings=NEW.model_copy()))
+    gateways.refresh()
+    assert gateways.everyone()["main"] is before
+    changed = NEW.model_copy(update={"auth_token": SecretStr("another")})
+    blocks[0] = ("main", SimpleNamespace(settings=changed))
+    gateways.refresh()
+    assert gateways.everyone()["main"] is not before

@@ -1,22 +1,21 @@
-"""What every gateway adapter must do, whatever its wire format.
+"""What every gateway adapter must do, whatever its wire format: settings, submission, look-ups.
 
-A new kind needs an entry in `EXAMPLES`, and fails here until it has one.
+A new kind needs an example in `examples/`, and fails here until it has one. Callbacks are in
+test_contract_callbacks.py.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from adapters.gateways import KINDS, Settings, make_gateway
+from adapters.gateways import ADAPTERS, KINDS, Settings, make_gateway
 from adapters.gateways.base import (
-    Callback,
-    CallbackError,
+    Answer,
     ErrorClass,
     Gateway,
     GatewayError,
@@ -25,80 +24,44 @@ from adapters.gateways.base import (
     Suspect,
     Timeouts,
 )
+from adapters.gateways.http import HttpAdapter
+from tasks.grouping import groups
+from tests.adapters.gateways.contract import EXAMPLES, gateway, settings
+from tests.adapters.gateways.example import HTTP_KINDS, Example, messages, numbers
 from tests.adapters.gateways.wire import Drop, Raw, Reaction, Request, Reset, Respond, Wire
 
 pytestmark = pytest.mark.anyio
-
-
-@dataclass(frozen=True)
-class Example:
-    """Settings that work, and how this gateway says yes and no."""
-
-    settings: dict[str, Any]
-    secrets: tuple[str, ...]
-    accept: Callable[[Request], Respond]
-    refuse: Respond
-    """A refusal of one recipient."""
-    callback: bytes
-    """A delivery report, unsigned."""
-
-
-def _twilio_accepts(request: Request) -> Respond:
-    return Respond(201, {"sid": "SM" + request.form["Body"], "status": "queued"})
-
-
-EXAMPLES = {
-    "twilio": Example(
-        settings={"account_sid": "AC" + "5" * 32, "auth_token": "the-secret"},
-        secrets=("the-secret",),
-        accept=_twilio_accepts,
-        refuse=Respond(400, {"code": 21211, "message": "+12125550100 is not valid"}),
-        callback=b"MessageSid=SM1&MessageStatus=delivered",
-    ),
-}
 
 
 def test_every_kind_is_under_contract() -> None:
     assert set(EXAMPLES) == set(KINDS)
 
 
-@pytest.fixture(params=sorted(KINDS))
-def kind(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_who_sends_by_http_has_an_address_in_its_settings(kind: str) -> None:
+    assert issubclass(ADAPTERS[KINDS[kind]], HttpAdapter) == (kind in HTTP_KINDS)
 
 
-@pytest.fixture
-def example(kind: str) -> Example:
-    return EXAMPLES[kind]
+async def submit(made: Gateway, outgoing: Sequence[Outgoing]) -> dict[str, Answer]:
+    """Submit messages as the sender does, in requests that the gateway can take."""
+    parts = await asyncio.gather(*map(made.submit, groups(outgoing, made.capabilities)))
+    answers = [answer for part in parts for answer in part]
+    assert sorted(answer.id for answer in answers) == sorted(message.id for message in outgoing)
+    return {answer.id: answer for answer in answers}
 
 
-def settings(kind: str, base_url: str) -> GatewaySettings:
-    values = EXAMPLES[kind].settings | {"base_url": base_url, "sender": "+15005550006"}
-    return KINDS[kind].model_validate(values)
-
-
-def gateway(kind: str, base_url: str, *, timeout: float = 5, in_flight: int = 8) -> Gateway:
-    return make_gateway(
-        "main",
-        settings(kind, base_url),
-        receiver_url="http://127.0.0.1:8780",
-        timeouts=Timeouts(timeout, timeout),
-        requests_in_flight=in_flight,
-    )
-
-
-def messages(number: int) -> list[Outgoing]:
-    return [
-        Outgoing(f"m{i}", f"+12125550{100 + i}", f"text{i}", "+15005550006", "GSM-7", 1)
-        for i in range(number)
-    ]
+def requests_of_each(outgoing: Iterable[Outgoing], wire: Wire) -> list[int]:
+    """How many requests carried each message."""
+    seen = Counter(number for request in wire.requests for number in numbers(request))
+    return [seen[message.to[1:]] for message in outgoing]
 
 
 # Settings
 
 
-def test_settings_are_told_apart_by_kind(kind: str, example: Example) -> None:
+def test_settings_are_told_apart_by_kind(any_kind: str) -> None:
+    kind, example = any_kind, EXAMPLES[any_kind]
+
     class Block(BaseModel):
         settings: Settings
 
@@ -108,14 +71,13 @@ def test_settings_are_told_apart_by_kind(kind: str, example: Example) -> None:
         Block.model_validate({"settings": {"kind": "carrier-pigeon", **example.settings}})
 
 
-def test_every_field_of_the_form_is_described(kind: str) -> None:
-    fields = KINDS[kind].model_fields
+def test_every_field_of_the_form_is_described(any_kind: str) -> None:
+    fields = KINDS[any_kind].model_fields
     assert [name for name in fields if name != "kind" and not fields[name].description] == []
-    assert "base_url" in fields
 
 
-def test_secrets_are_secret(kind: str, example: Example) -> None:
-    made = settings(kind, "http://127.0.0.1:1")
+def test_secrets_are_secret(any_kind: str) -> None:
+    made, example = settings(any_kind, "http://127.0.0.1:1"), EXAMPLES[any_kind]
     secrets = [value for _, value in made if isinstance(value, SecretStr)]
     assert {secret.get_secret_value() for secret in secrets} == set(example.secrets)
     assert not any(secret in repr(made) for secret in example.secrets)
@@ -128,8 +90,8 @@ def test_settings_of_no_known_gateway_make_none() -> None:
         )
 
 
-def test_an_adapter_is_a_gateway(kind: str) -> None:
-    made = gateway(kind, "http://127.0.0.1:1")
+def test_an_adapter_is_a_gateway(any_kind: str) -> None:
+    made = gateway(any_kind, "http://127.0.0.1:1")
     assert isinstance(made, Gateway)
     assert (made.capabilities.batch == "single") == (made.capabilities.max_batch == 1)
 
@@ -137,16 +99,25 @@ def test_an_adapter_is_a_gateway(kind: str) -> None:
 # Submission
 
 
-async def test_each_message_gets_its_own_answer(wire: Wire, kind: str, example: Example) -> None:
+@pytest.mark.parametrize("text", [None, "one for all"], ids=["own_texts", "one_text"])
+async def test_each_message_gets_its_own_answer(
+    wire: Wire, kind: str, example: Example, text: str | None
+) -> None:
     wire.script = example.accept
+    sent = messages(50, text=text)
     async with gateway(kind, wire.url) as made:
-        answers = await made.submit(messages(50))
-    assert sorted(answer.id for answer in answers) == sorted(m.id for m in messages(50))
-    assert {answer.outcome for answer in answers} == {"accepted"}
-    for answer in answers:
-        assert answer.gateway_message_id
-        assert answer.gateway_message_id.endswith(f"text{answer.id[1:]}")
-    assert len(wire.requests) == 50
+        answers = await submit(made, sent)
+        requests = len(groups(sent, made.capabilities))
+    assert {answer.outcome for answer in answers.values()} == {"accepted"}
+    ids = [answers[message.id].gateway_message_id or "" for message in sent]
+    if example.own_ids:
+        assert all(id_.endswith(message.to[1:]) for id_, message in zip(ids, sent, strict=True))
+    else:
+        assert len({*ids} - {""}) in {requests, 0}
+    assert len(wire.requests) == requests
+    assert requests_of_each(sent, wire) == [1] * 50
+    texts = [message.text.encode() for message in sent if message.text != text]
+    assert all(sum(text in request.body for request in wire.requests) <= 1 for text in texts)
 
 
 async def test_no_more_requests_than_allowed_are_in_flight(
@@ -158,14 +129,22 @@ async def test_no_more_requests_than_allowed_are_in_flight(
     assert wire.most_at_once <= 3
 
 
-async def test_one_refusal_leaves_the_others_alone(wire: Wire, kind: str, example: Example) -> None:
+@pytest.mark.parametrize("text", [None, "one for all"], ids=["own_texts", "one_text"])
+async def test_one_refusal_leaves_the_others_alone(
+    wire: Wire, kind: str, example: Example, text: str | None
+) -> None:
+    sent = messages(5, text=text)
+    bad = sent[1].to[1:]
+
     def react(request: Request) -> Reaction:
-        return example.refuse if b"text1" in request.body else example.accept(request)
+        refused = bad in numbers(request)
+        return example.refuse(request, bad) if refused else example.accept(request)
 
     wire.script = react
     async with gateway(kind, wire.url) as made:
-        answers = {answer.id: answer for answer in await made.submit(messages(3))}
-    assert [answers[f"m{i}"].outcome for i in range(3)] == ["accepted", "refused", "accepted"]
+        answers = await submit(made, sent)
+    outcomes = [answers[message.id].outcome for message in sent]
+    assert outcomes == ["accepted", "refused", "accepted", "accepted", "accepted"]
     assert answers["m1"].error_class is ErrorClass.RECIPIENT
 
 
@@ -189,18 +168,35 @@ async def test_one_refusal_leaves_the_others_alone(wire: Wire, kind: str, exampl
 async def test_what_is_unclear_is_unknown_after_one_request(
     wire: Wire, kind: str, example: Example, failure: Reaction, kept_alive: bool
 ) -> None:
+    first, second = messages(2)
+
     def react(request: Request) -> Reaction:
-        return failure if b"text1" in request.body else example.accept(request)
+        return failure if second.to[1:] in numbers(request) else example.accept(request)
 
     wire.script = react
-    first, second = messages(2)
     async with gateway(kind, wire.url, timeout=0.5) as made:
         if kept_alive:
             await made.submit([first])
         [answer] = await made.submit([second])
     assert (answer.outcome, answer.error_class) == ("unknown", None)
-    assert sum(b"text1" in request.body for request in wire.requests) == 1
+    assert requests_of_each([second], wire) == [1]
     assert wire.connections == 1
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [Reset(), Drop(), Respond(503), Respond(200, b"<html>"), Respond(200, {})],
+    ids=["reset", "dropped", "503", "200-html", "200-empty"],
+)
+async def test_of_a_whole_group_nothing_is_known_and_nothing_is_sent_again(
+    wire: Wire, kind: str, failure: Reaction
+) -> None:
+    wire.script = [failure]
+    sent = messages(8, text="one for all")
+    async with gateway(kind, wire.url) as made:
+        answers = await submit(made, sent)
+    assert {(a.outcome, a.error_class) for a in answers.values()} == {("unknown", None)}
+    assert requests_of_each(sent, wire) == [1] * 8
 
 
 async def test_a_message_is_posted(wire: Wire, kind: str, example: Example) -> None:
@@ -214,25 +210,30 @@ async def test_no_connection_is_a_refusal_that_may_be_tried_again(
     kind: str, free_port: Callable[[], int]
 ) -> None:
     async with gateway(kind, f"http://127.0.0.1:{free_port()}") as made:
-        answers = await made.submit(messages(3))
-    assert {(a.outcome, a.error_class) for a in answers} == {("refused", ErrorClass.RETRY)}
+        answers = await submit(made, messages(3))
+    assert {(a.outcome, a.error_class) for a in answers.values()} == {("refused", ErrorClass.RETRY)}
 
 
 async def test_no_number_and_no_secret_is_in_an_answer_or_a_log_line(
     wire: Wire, kind: str, example: Example, caplog: pytest.LogCaptureFixture
 ) -> None:
-    suspect = Suspect("m0", "+12125550100", "text0", "", datetime.now(UTC), datetime.now(UTC))
-    reactions = [example.refuse, Respond(500, b"+12125550100"), Reset(), Respond(401)]
+    suspect = Suspect("m0", "+12125550100", "text00", "", datetime.now(UTC), datetime.now(UTC))
+    reactions = [
+        lambda request: example.refuse(request, "12125550100"),
+        [Respond(500, b"+12125550100")],
+        [Reset()],
+        [Respond(401)],
+    ]
     said = ""
     with caplog.at_level(logging.DEBUG):
         async with gateway(kind, wire.url) as made:
             for reaction in reactions:
-                wire.script = [reaction]
+                wire.script = reaction
                 said += "".join(answer.error_text for answer in await made.submit(messages(1)))
                 said += "".join(await made.check())
                 await made.recover([suspect])
     said += caplog.text
-    assert not any(word in said for word in ("2125550100", "text0", *example.secrets))
+    assert not any(word in said for word in ("2125550100", "text00", *example.secrets))
 
 
 # What is asked
@@ -265,30 +266,3 @@ async def test_nothing_asked_is_nothing_said(wire: Wire, kind: str) -> None:
     async with gateway(kind, wire.url) as made:
         assert (await made.submit([]), await made.recover([]), await made.poll([])) == ([], [], [])
     assert wire.requests == []
-
-
-# Callbacks
-
-
-def test_a_callback_without_its_signature_does_not_verify(kind: str, example: Example) -> None:
-    made = gateway(kind, "http://127.0.0.1:1")
-    url = "http://127.0.0.1:8780/gateways/main/reports?ref=m1"
-    assert not made.verify(Callback("POST", url, {}, example.callback))
-
-
-def test_a_report_carries_our_reference(kind: str, example: Example) -> None:
-    made = gateway(kind, "http://127.0.0.1:1")
-    url = "http://127.0.0.1:8780/gateways/main/reports?ref=m1"
-    [report], inbound = made.parse(Callback("POST", url, {}, example.callback))
-    assert (report.reference, inbound) == ("m1", [])
-
-
-@pytest.mark.parametrize(
-    "body", [b"", b"null", b"{}", b"[1]", b"\xff\xfe\x00", b"&=&=", b"x" * 9999]
-)
-def test_rubbish_is_no_callback(kind: str, body: bytes) -> None:
-    made = gateway(kind, "http://127.0.0.1:1")
-    callback = Callback("POST", "http://127.0.0.1:8780/gateways/main/reports", {}, body)
-    assert made.verify(callback) is False
-    with pytest.raises(CallbackError):
-        made.parse(callback)

@@ -10,14 +10,20 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from tests.sandboxes import Sandbox, start, wait_until
+from tests.adapters.sandbox import invented
+from tests.sandboxes import SERVE, Sandbox, start, wait_until
 
 
 @dataclass
 class Callback:
+    method: str
     target: str
     headers: dict[str, str]
-    form: dict[str, str]
+    body: str
+
+    @property
+    def form(self) -> dict[str, str]:
+        return dict(parse_qsl(self.body, keep_blank_values=True, strict_parsing=True))
 
 
 class Receiver:
@@ -38,14 +44,17 @@ class Receiver:
                 receiver.connections += 1
 
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-                form = dict(parse_qsl(body, keep_blank_values=True, strict_parsing=True))
-                ref = self.path.rpartition("ref=")[2]
-                receiver.got[ref].append(Callback(self.path, dict(self.headers), form))
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+                # What comes after a tilde is the report, where the address says it.
+                ref = self.path.rpartition("ref=")[2].partition("~")[0]
+                got = Callback(self.command, self.path, dict(self.headers), body)
+                receiver.got[ref].append(got)
                 answers = receiver.answers.get(ref)
                 self.send_response(answers.pop(0) if answers else 204)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
+
+            do_GET = do_POST  # noqa: N815 - the name is http.server's
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -59,6 +68,12 @@ class Receiver:
     def statuses(self, ref: str) -> list[str]:
         return [callback.form["MessageStatus"] for callback in self.got[ref]]
 
+    def ends(self, ref: str) -> list[str]:
+        """Return what the addresses of the callbacks end with, after the ref and a tilde."""
+        return [
+            callback.target.rpartition("ref=")[2].partition("~")[2] for callback in self.got[ref]
+        ]
+
 
 @pytest.fixture(name="wait_until")
 def _wait_until() -> Callable[..., None]:
@@ -66,11 +81,11 @@ def _wait_until() -> Callable[..., None]:
 
 
 @pytest.fixture(name="start")
-def _start() -> Iterator[Callable[[Path], Sandbox]]:
+def _start() -> Iterator[Callable[..., Sandbox]]:
     started: list[Sandbox] = []
 
-    def starting(journal: Path) -> Sandbox:
-        started.append(start(journal))
+    def starting(journal: Path, serve: str = SERVE) -> Sandbox:
+        started.append(start(journal, serve))
         return started[-1]
 
     yield starting
@@ -91,6 +106,21 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
 def sandbox(running: Sandbox) -> Sandbox:
     running.client.delete("/_faults")
     return running
+
+
+@pytest.fixture(scope="session")
+def running_many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    sandbox = start(tmp_path_factory.mktemp("sandbox") / "journal.jsonl", invented.SERVE)
+    yield sandbox
+    sandbox.kill()
+    sandbox.client.close()
+
+
+@pytest.fixture
+def many(running_many: Sandbox) -> Sandbox:
+    """A sandbox that has the invented gateway beside the real ones."""
+    running_many.client.delete("/_faults")
+    return running_many
 
 
 @pytest.fixture(scope="session")

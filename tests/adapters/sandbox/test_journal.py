@@ -1,13 +1,25 @@
 """The journal: on disk before the answer, and read back after a crash."""
 
+from itertools import count
+
 import orjson
 import pytest
 
-from adapters.sandbox.journal import Journal, read_journal
+from adapters.sandbox.journal import Journal, Message, read_journal
+
+_IDS = count()
 
 
-def _accept(journal, to="+12025550100", body="Hello"):
-    return journal.accept(to=to, sender="12345", body=body, reference="http://host/r?ref=1")
+def _message(to="+12025550100", body="Hello", **more):
+    callback = "http://host/r?ref=1"
+    values = {"reference": callback, "callback": callback, "time": 1.0, **more}
+    return Message(f"SM{next(_IDS)}", to, "12345", body, **values)
+
+
+def _accept(journal, *args, **more):
+    message = _message(*args, **more)
+    journal.accept([message])
+    return message
 
 
 def test_an_answered_message_survives_a_kill(start, tmp_path):
@@ -76,13 +88,13 @@ def test_statuses_are_journalled_beside_the_messages(tmp_path):
     path = tmp_path / "journal.jsonl"
     journal = Journal(path)
     message = _accept(journal)
-    journal.record_report(message, "undelivered", 30003, handed_over=True, last=True)
+    journal.record_report(message, "undelivered", "unreachable", handed_over=True, last=True)
 
     line = orjson.loads(path.read_bytes().splitlines()[1])
-    assert (line["sid"], line["status"], line["error_code"]) == (
+    assert (line["sid"], line["status"], line["why"]) == (
         message.sid,
         "undelivered",
-        30003,
+        "unreachable",
     )
     assert len(read_journal(path)) == 1
 

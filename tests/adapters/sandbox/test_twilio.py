@@ -6,7 +6,9 @@ from email.utils import parsedate_to_datetime
 import httpx
 import pytest
 
-from adapters.sandbox.twilio import count_segments, signature
+from adapters.sandbox.segments import count_segments
+from adapters.sandbox.twilio import signature
+from tests.sandboxes import TOKEN
 
 SERVICE = "MG" + "0" * 32
 
@@ -67,8 +69,8 @@ def test_a_missing_parameter_is_refused_like_an_empty_one(sandbox, missing, code
     [
         (None, None),
         (("AC" + "0123456789abcdef" * 2, "wrong"), None),
-        (("SK" + "0" * 32, "the-auth-token"), None),
-        (("AC" + "0123456789abcdef" * 2, "the-auth-token"), f"AC{'9' * 32}/Messages.json"),
+        (("SK" + "0" * 32, TOKEN), None),
+        (("AC" + "0123456789abcdef" * 2, TOKEN), f"AC{'9' * 32}/Messages.json"),
     ],
     ids=["none", "wrong token", "wrong account", "another account's path"],
 )

@@ -1,7 +1,7 @@
 """The GET side of the wire format: one message, lists in pages, the account and its numbers.
 
 Source: Twilio's Messages and IncomingPhoneNumbers references and its page on paging. Not here:
-the Message resource itself (twilio.py).
+the Message resource itself (twilio_resources.py).
 """
 
 import hashlib
@@ -11,11 +11,13 @@ from itertools import islice
 from typing import Any
 from urllib.parse import urlencode
 
-from adapters.sandbox.faults import MAGIC_FROM, Outcomes
+from adapters.sandbox.dialect import Reply, Request
+from adapters.sandbox.faults import Outcomes
 from adapters.sandbox.journal import Journal, Message
-from adapters.sandbox.twilio import API, error, resource, rfc2822, sent_at, status_at
+from adapters.sandbox.twilio_resources import API, error, resource, rfc2822, status_at
 
-Answer = tuple[int, dict[str, Any]]
+MAGIC_FROM = {"+15005550001": 21212, "+15005550007": 21606, "+15005550008": 21611}
+"""Senders that are refused: https://www.twilio.com/docs/iam/test-credentials"""
 
 _FILTERS = {"To", "From", "DateSent", "DateSent<", "DateSent>", "PageSize", "Page", "PageToken"}
 _DAY = 86_400
@@ -23,24 +25,36 @@ _OPENED = rfc2822(1_767_225_600)
 
 
 class Lookups:
-    """Answers about what the journal holds."""
+    """Answers about what the journal holds, at one instant."""
 
-    def __init__(self, journal: Journal, outcomes: Outcomes, account_sid: str) -> None:
+    def __init__(self, journal: Journal, outcomes: Outcomes, account_sid: str, now: float) -> None:
         self._journal = journal
         self._outcomes = outcomes
         self._account_sid = account_sid
         self._root = f"{API}/{account_sid}"
+        self._now = now
 
-    def show(self, message: Message, now: float) -> dict[str, Any]:
-        """Return a message as it is now."""
-        return resource(message, self._outcomes.fate(message.to), self._account_sid, now)
+    def answer(self, request: Request) -> Reply:
+        """Answer a request that is no submission."""
+        if request.method != "GET":
+            return error(20004)
+        place = request.path.removeprefix(self._root)
+        if place == ".json":
+            return self.account()
+        if place == "/Messages.json":
+            return self.messages(request.query)
+        if place == "/IncomingPhoneNumbers.json":
+            return self.numbers(request.query)
+        if place.startswith("/Messages/") and place.endswith(".json"):
+            return self.message(place.removeprefix("/Messages/").removesuffix(".json"))
+        return error(20404)
 
-    def message(self, sid: str, now: float) -> Answer:
+    def message(self, sid: str) -> Reply:
         """Answer for one message by its id."""
         found = self._journal.find(sid)
-        return error(20404) if found is None else (200, self.show(found, now))
+        return error(20404) if found is None else Reply(200, self._show(found))
 
-    def messages(self, query: Mapping[str, str], now: float) -> Answer:
+    def messages(self, query: Mapping[str, str]) -> Reply:
         """Answer one page of messages, the newest first.
 
         A date filter passes over messages that have not been sent: they have no `date_sent` yet.
@@ -61,26 +75,27 @@ class Lookups:
             message
             for message in self._journal.newest_first(query.get("To"), after)
             if query.get("From", message.sender) == message.sender
-            and (earliest is None or self._sent_within(message, earliest, latest, now))
+            and (earliest is None or self._sent_within(message, earliest, latest))
         )
         if after is None:
             found = islice(found, page * size, None)
         shown, more = _page(found, size)
         kept = {k: v for k, v in query.items() if not k.startswith("Page")}
         token = f"PA{shown[-1].sid}" if more else None
-        return 200, _frame(
+        frame = _frame(
             f"{self._root}/Messages.json",
             "messages",
-            [self.show(message, now) for message in shown],
+            [self._show(message) for message in shown],
             kept,
             size=size,
             page=page,
             token=token,
         )
+        return Reply(200, frame)
 
-    def account(self) -> Answer:
+    def account(self) -> Reply:
         """Answer for the account."""
-        return 200, {
+        account = {
             "sid": self._account_sid,
             "friendly_name": "SMS sandbox",
             "status": "active",
@@ -91,12 +106,13 @@ class Lookups:
             "uri": f"{self._root}.json",
             "subresource_uris": {"messages": f"{self._root}/Messages.json"},
         }
+        return Reply(200, account)
 
-    def numbers(self, query: Mapping[str, str]) -> Answer:
+    def numbers(self, query: Mapping[str, str]) -> Reply:
         """Answer that the number asked for is owned, except those that Twilio's tests disown."""
         number = query.get("PhoneNumber", "")
         owned = [self._number(number)] if number and number not in MAGIC_FROM else []
-        return 200, _frame(
+        frame = _frame(
             f"{self._root}/IncomingPhoneNumbers.json",
             "incoming_phone_numbers",
             owned,
@@ -105,6 +121,11 @@ class Lookups:
             page=0,
             token=None,
         )
+        return Reply(200, frame)
+
+    def _show(self, message: Message) -> dict[str, Any]:
+        fate = self._outcomes.fate(message.to)
+        return resource(message, fate, self._account_sid, self._now)
 
     def _number(self, number: str) -> dict[str, Any]:
         sid = f"PN{hashlib.sha256(number.encode()).hexdigest()[:32]}"
@@ -120,11 +141,11 @@ class Lookups:
             "uri": f"{self._root}/IncomingPhoneNumbers/{sid}.json",
         }
 
-    def _sent_within(self, message: Message, earliest: int, latest: int, now: float) -> bool:
+    def _sent_within(self, message: Message, earliest: int, latest: int) -> bool:
         fate = self._outcomes.fate(message.to)
-        if status_at(message, fate, now) in ("queued", "accepted"):
+        if status_at(message, fate, self._now) in ("queued", "accepted"):
             return False
-        return earliest <= int(sent_at(message, fate)) <= latest
+        return earliest <= int(fate.sent_at(message)) <= latest
 
 
 def _span(query: Mapping[str, str]) -> tuple[int | None, int]:

@@ -1,0 +1,372 @@
+"""SMPP 3.4: submit_sm over a bound connection (smpp.org, "SMPP v3.4 issue 1.2").
+
+Senders bind as transmitters; receipts and replies come to the receiver, which holds a bind of its
+own (`listen`). Each part of a long message is a message of its own to the SMSC. SMPP knows no
+idempotency key and no look-up by our reference: a message in doubt stays so.
+"""
+
+import asyncio
+import logging
+import time
+import zlib
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import ClassVar, Literal, Self
+
+import smpp34
+from pydantic import Field, SecretStr
+
+from adapters.gateways import (
+    base,
+    checks,
+    smpp_delivery,
+    smpp_session,
+    smpp_sharing,
+    smpp_text,
+)
+from adapters.gateways.base import UNREACHABLE, Answer, ErrorClass, Inbound, Report, Status
+from adapters.gateways.http import NoAnswerError, NotSentError
+from adapters.gateways.smpp_session import BindRefusedError, Login, Session
+
+log = logging.getLogger(__name__)
+
+# command_status of a submit_sm_resp: SMPP 3.4, 5.1.3. Vendors have 0x400 to 0x4FF to themselves.
+STATUSES: dict[int, tuple[str, ErrorClass | None]] = {
+    0x01: ("ESME_RINVMSGLEN", ErrorClass.CONTENT),
+    0x04: ("ESME_RINVBNDSTS", ErrorClass.ACCOUNT),
+    0x06: ("ESME_RINVPRTFLG", ErrorClass.ACCOUNT),
+    0x07: ("ESME_RINVREGDLVFLG", ErrorClass.ACCOUNT),
+    # "System error" and "unknown error" do not say whether the message was kept: in doubt.
+    0x08: ("ESME_RSYSERR", None),
+    0x0A: ("ESME_RINVSRCADR", ErrorClass.CONTENT),
+    0x0B: ("ESME_RINVDSTADR", ErrorClass.RECIPIENT),
+    0x0D: ("ESME_RBINDFAIL", ErrorClass.ACCOUNT),
+    0x0E: ("ESME_RINVPASWD", ErrorClass.ACCOUNT),
+    0x0F: ("ESME_RINVSYSID", ErrorClass.ACCOUNT),
+    0x14: ("ESME_RMSGQFUL", ErrorClass.RETRY),
+    0x15: ("ESME_RINVSERTYP", ErrorClass.ACCOUNT),
+    0x43: ("ESME_RINVESMCLASS", ErrorClass.CONTENT),
+    0x45: ("ESME_RSUBMITFAIL", ErrorClass.RECIPIENT),
+    0x48: ("ESME_RINVSRCTON", ErrorClass.CONTENT),
+    0x49: ("ESME_RINVSRCNPI", ErrorClass.CONTENT),
+    0x50: ("ESME_RINVDSTTON", ErrorClass.RECIPIENT),
+    0x51: ("ESME_RINVDSTNPI", ErrorClass.RECIPIENT),
+    0x53: ("ESME_RINVSYSTYP", ErrorClass.ACCOUNT),
+    0x58: ("ESME_RTHROTTLED", ErrorClass.RETRY),
+    0x62: ("ESME_RINVEXPIRY", ErrorClass.RECIPIENT),
+    0xFE: ("ESME_RDELIVERYFAILURE", None),
+    0xFF: ("ESME_RUNKNOWNERR", None),
+}
+WAITS = {0x14: 10.0, 0x58: 1.0}
+"""Seconds to wait after a RETRY."""
+
+LOGIN_REFUSED = {0x0E, 0x0F, 0x53}
+"""command_status of a bind that speaks of the login. Others, ESME_RBINDFAIL among them, are also
+what too many binds are refused with, so they are waited for as an SMSC that cannot be reached."""
+
+UNNAMED, INTERNATIONAL, NETWORK, ALPHANUMERIC = (0, 0), (1, 1), (3, 0), (5, 0)
+"""TON and NPI (5.2.5, 5.2.6) of no sender, of E.164 numbers, of short codes and of names."""
+
+WITH_RECEIPT, WITH_HEADER = 0x01, 0x40  # registered_delivery (5.2.17), esm_class (5.2.12)
+FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
+"""Seconds between attempts to bind as receiver."""
+
+Store = Callable[[Sequence[Report], Sequence[Inbound], str], Awaitable[bool]]
+
+
+class SmppSettings(base.GatewaySettings):
+    """Settings of an account at an SMSC."""
+
+    kind: Literal["smpp"] = "smpp"
+    host: str = Field(min_length=1, description="Name or address of the SMSC")
+    port: int = Field(2775, ge=1, le=65535, description="TCP port of the SMSC")
+    # The limits are the protocol's (5.2.1, 5.2.3); longer passwords are common all the same.
+    system_id: str = Field(
+        min_length=1, max_length=15, pattern="^[ -~]*$", description="Login: system_id"
+    )
+    password: SecretStr = Field(max_length=64, description="Password of the login")
+    system_type: str = Field(
+        "", max_length=12, pattern="^[ -~]*$", description="Kind of client, where the SMSC asks"
+    )
+    use_tls: bool = Field(False, description="Whether the SMSC speaks TLS")
+    window: int = Field(
+        10, ge=1, le=1000, description="Messages of one bind that wait for the answer at one time"
+    )
+    receipt_ids: smpp_delivery.ReceiptIds = Field(
+        "same",
+        description="decimal: the SMSC answers with hexadecimal message ids, and its receipts name"
+        " them in decimal",
+    )
+    source_ton: int | None = Field(
+        None, ge=0, le=6, description="Type of the sender's number; empty: by its form"
+    )
+    source_npi: int | None = Field(
+        None, ge=0, le=18, description="Numbering plan of the sender; empty: by its form"
+    )
+    dest_ton: int = Field(1, ge=0, le=6, description="Type of the recipients' numbers")
+    dest_npi: int = Field(1, ge=0, le=18, description="Numbering plan of the recipients")
+
+    @property
+    def base_url(self) -> str:
+        """The SMSC, where gateways are listed."""
+        return f"smpp://{self.host}:{self.port}"
+
+
+class Smpp:
+    """An account at an SMSC."""
+
+    capabilities: ClassVar[base.Capabilities] = base.Capabilities(
+        rate_unit="segments",
+        callbacks="bind",
+        inbound=True,
+        parts=True,
+        validity=True,
+    )
+
+    def __init__(
+        self,
+        settings: SmppSettings,
+        route: base.Route,
+        timeouts: base.Timeouts,
+        requests_in_flight: int,  # `window` is what counts here
+    ) -> None:
+        self.route = route
+        self.timeouts = timeouts
+        self.bind_problem = "not bound yet"
+        self._settings = settings
+        self._login = Login(
+            settings.host,
+            settings.port,
+            settings.system_id,
+            settings.password.get_secret_value(),
+            settings.system_type,
+            settings.use_tls,
+        )
+
+    async def __aenter__(self) -> Self:
+        """Share this process' bind; it is made for the first message.
+
+        An SMSC that is away is an answer to that, not an error here.
+        """
+        self._transmitter = smpp_sharing.join(self._login, self._settings.window, self.timeouts)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await smpp_sharing.leave(self._transmitter)
+
+    async def submit(self, messages: Sequence[base.Outgoing]) -> list[Answer]:
+        """Submit messages, each part with a submit_sm of its own."""
+        return await asyncio.gather(*map(self._submit, messages))
+
+    async def _submit(self, message: base.Outgoing) -> Answer:
+        """Submit the parts one after the other, up to the first that is not taken.
+
+        All of them within the time of one request: longer, the message's lease may be over.
+        """
+        until = time.monotonic() + self.timeouts.request
+        try:
+            coding = smpp_text.coding(message.encoding)
+            texts = smpp_text.parts(message.text, coding, zlib.crc32(message.id.encode()) & 0xFF)
+        except ValueError as error:
+            return _refused(message.id, ErrorClass.CONTENT, "encoding", str(error))
+        answers: list[Answer] = []
+        for text in texts:
+            body = self._submit_sm(message, text, coding, has_header=len(texts) > 1)
+            answers.append(await self._send(message.id, body, until, patiently=bool(answers)))
+            if answers[-1].outcome != "accepted":
+                break
+        return _together(message.id, answers, len(texts))
+
+    def _submit_sm(
+        self, message: base.Outgoing, text: bytes, coding: int, *, has_header: bool
+    ) -> bytes:
+        settings = self._settings
+        source_ton, source_npi = _kind_of(message.sender)
+        return smpp34.SubmitSm(
+            message.sender.removeprefix("+"),
+            message.to.removeprefix("+"),
+            text,
+            source_addr_ton=source_ton if settings.source_ton is None else settings.source_ton,
+            source_addr_npi=source_npi if settings.source_npi is None else settings.source_npi,
+            dest_addr_ton=settings.dest_ton,
+            dest_addr_npi=settings.dest_npi,
+            esm_class=WITH_HEADER if has_header else 0,
+            validity_period=_smpp_time(message.deadline),
+            registered_delivery=WITH_RECEIPT,
+            data_coding=coding,
+        ).encode()[16:]
+
+    async def _send(self, message_id: str, body: bytes, until: float, *, patiently: bool) -> Answer:
+        """Send one part; `patiently`: again after a throttle, because others were taken."""
+        while True:
+            try:
+                status, told = await self._transmitter.submit(body, until - time.monotonic())
+            except BindRefusedError as error:
+                return self._no_bind(message_id, error)
+            except NotSentError as error:
+                return _refused(message_id, ErrorClass.RETRY, UNREACHABLE, str(error))
+            except NoAnswerError as error:
+                return Answer(message_id, "unknown", error_text=str(error))
+            answer = self._answer(message_id, status, told)
+            again = time.monotonic() + (answer.retry_after or 0)
+            if not patiently or answer.retry_after is None or again > until:
+                return answer
+            await asyncio.sleep(answer.retry_after)
+
+    def _answer(self, message_id: str, status: int, told: bytes) -> Answer:
+        if status == smpp_session.ROK:
+            name = told.split(b"\0")[0].decode("latin-1")
+            named = smpp_delivery.message_id(name, self._settings.receipt_ids) or None
+            return Answer(message_id, "accepted", named, segments=1)
+        # RECIPIENT for what nobody knows, vendors' own among it, costs one message.
+        code, error_class = STATUSES.get(status, (f"0x{status:08X}", ErrorClass.RECIPIENT))
+        text = f"submit_sm was answered with {code} (0x{status:X})"
+        if error_class is None:
+            return Answer(message_id, "unknown", error_code=code, error_text=text)
+        wait = WAITS.get(status) if error_class is ErrorClass.RETRY else None
+        return _refused(message_id, error_class, code, text, wait)
+
+    def _no_bind(self, message_id: str, error: BindRefusedError) -> Answer:
+        code, _ = STATUSES.get(error.status, (f"0x{error.status:X}", None))
+        if error.status in LOGIN_REFUSED:
+            return _refused(message_id, ErrorClass.ACCOUNT, code, str(error))
+        return _refused(message_id, ErrorClass.RETRY, UNREACHABLE, f"{error}: {code}")
+
+    async def check(self, sender: str | None = None) -> list[str]:
+        """Bind as a sender does, and look at the form of the sender."""
+        problems = [
+            checks.sender_problem(sender or self._settings.sender, self._mend("sender")),
+        ]
+        try:
+            session = await Session.bind(self._login, smpp_session.BIND_TRANSMITTER, self.timeouts)
+            await session.close()
+        except BindRefusedError as error:
+            code, _ = STATUSES.get(error.status, (f"0x{error.status:X}", None))
+            problems.append(
+                f"{error} ({code}), so system_id, password or system_type is wrong, or there are"
+                f" as many binds as it allows: {self._mend('password')}"
+            )
+        except NotSentError as error:
+            problems.append(f"host or port cannot be used, {error}: {self._mend('host')}")
+        return [problem for problem in problems if problem]
+
+    def _mend(self, setting: str) -> str:
+        return checks.mend(self.route, self._settings.kind, setting)
+
+    async def recover(self, suspects: Sequence[base.Suspect]) -> list[base.Finding]:
+        """Find nothing: query_sm asks for the SMSC's id, which is just what is not known."""
+        return []
+
+    async def poll(self, gateway_message_ids: Sequence[str]) -> list[Report]:
+        """Find nothing: query_sm is seldom allowed, and receipts come by the bind."""
+        return []
+
+    def verify(self, callback: base.Callback) -> bool:
+        """Refuse: an SMSC calls nobody by HTTP."""
+        return False
+
+    def parse(self, callback: base.Callback) -> tuple[list[Report], list[Inbound]]:
+        """Refuse likewise."""
+        raise base.CallbackError("reports of an SMSC come over its bind, not by HTTP")
+
+    async def listen(self, store: Store) -> None:
+        """Hold a bind as receiver, and hand on what comes, until cancelled."""
+
+        async def deliver(pdu: bytes) -> int:
+            return await self._received(pdu, store)
+
+        wait = FIRST_WAIT
+        while True:
+            try:
+                session = await Session.bind(
+                    self._login, smpp_session.BIND_RECEIVER, self.timeouts, deliver
+                )
+            except NotSentError as error:
+                self._down(str(error))
+            else:
+                wait, self.bind_problem = FIRST_WAIT, ""
+                try:
+                    await session.ended.wait()
+                finally:
+                    await session.close()
+                self._down(f"the bind at the SMSC {self._login.address} was lost")
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, LONGEST_WAIT)
+
+    def _down(self, why: str) -> None:
+        self.bind_problem = why
+        log.warning("gateway %s receives no reports: %s; binding again", self.route.gateway, why)
+
+    async def _received(self, pdu: bytes, store: Store) -> int:
+        try:
+            reports, inbound = smpp_delivery.read(pdu, self._settings.receipt_ids)
+        except base.CallbackError as error:
+            # Sent again it would be no better.
+            log.warning("gateway %s: %s", self.route.gateway, error)
+            return smpp_session.RX_P_APPN
+        stored = await store(reports, inbound, pdu.hex())
+        return smpp_session.ROK if stored else smpp_session.RX_T_APPN
+
+
+def _refused(
+    message_id: str, error_class: ErrorClass, code: str, text: str, wait: float | None = None
+) -> Answer:
+    return Answer(
+        message_id,
+        "refused",
+        error_class=error_class,
+        error_code=code,
+        error_text=text,
+        retry_after=wait,
+    )
+
+
+def _together(message_id: str, answers: Sequence[Answer], total: int) -> Answer:
+    """Make one answer of those to the parts; the last one may be the only one not accepted."""
+    first, last = answers[0], answers[-1]
+    if total == 1 or first.outcome != "accepted":
+        return first
+    parts = [
+        Report(
+            Status.ACCEPTED,
+            message_id,
+            answer.gateway_message_id,
+            part=answer.gateway_message_id or str(place),
+        )
+        for place, answer in enumerate(answers, 1)
+        if answer.outcome == "accepted"
+    ]
+    # The one after an unknown part was never sent: with it missing, the message is not complete.
+    missing = len(answers) + (last.outcome != "refused")
+    if missing <= total:
+        of_part = last.error_class if last.error_class is not ErrorClass.RETRY else None
+        parts.append(
+            Report(
+                Status.FAILED,
+                message_id,
+                part=str(missing),
+                error_code=last.error_code or "not_sent",
+                error_class=of_part,
+            )
+        )
+    return Answer(
+        message_id, "accepted", first.gateway_message_id, segments=total, parts=tuple(parts)
+    )
+
+
+def _kind_of(sender: str) -> tuple[int, int]:
+    """TON and NPI of a sender by its form."""
+    if not sender:
+        return UNNAMED
+    if sender.startswith("+"):
+        return INTERNATIONAL
+    return NETWORK if sender.isdigit() else ALPHANUMERIC
+
+
+def _smpp_time(deadline: datetime | None) -> str:
+    """Write an instant as `YYMMDDhhmmsstnnp` in UTC (7.1.1); empty: the SMSC's own period."""
+    if deadline is None:
+        return ""
+    # Whether it is too late was the ledger's question; an instant that is past would be refused.
+    at = max(deadline, datetime.now(UTC) + timedelta(seconds=1)).astimezone(UTC)
+    return f"{at:%y%m%d%H%M%S}000+"

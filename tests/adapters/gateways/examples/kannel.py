@@ -1,0 +1,37 @@
+"""Kannel under contract."""
+
+from dataclasses import replace
+
+from adapters.gateways import callbacks
+from adapters.gateways.base import Callback
+from tests.adapters.gateways.example import ROUTE, Example
+from tests.adapters.gateways.wire import Request, Respond
+
+TOKEN = "the-callback-token"
+REPORT = "&type=1&id=5d27af04&answer="
+
+
+def _accept(request: Request) -> Respond:
+    return Respond(202, b"0: Accepted for delivery", {"server": "Kannel/1.4.5"})
+
+
+def _refuse(request: Request, number: str) -> Respond:
+    said = f"Number(s) has/have been denied by white- and/or black-lists. +{number}"
+    return Respond(400, said.encode(), {"server": "Kannel/1.4.5"})
+
+
+def _sign(callback: Callback) -> Callback:
+    bare = callback.url.removesuffix(REPORT)
+    return replace(callback, url=callbacks.with_token(bare, TOKEN) + REPORT)
+
+
+EXAMPLE = Example(
+    settings={"username": "tester", "password": "the-password", "callback_token": TOKEN},
+    secrets=("the-password", TOKEN),
+    accept=_accept,
+    refuse=_refuse,
+    own_ids=False,
+    report=Callback("GET", ROUTE.reports("m1") + REPORT, {}, b""),
+    sign=_sign,
+    opt_outs=(),
+)
