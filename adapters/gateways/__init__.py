@@ -39,9 +39,7 @@ if TYPE_CHECKING:
     Settings = GatewaySettings
 else:
     # A union of what is listed above, so that a gateway is listed once; and routes over them.
-    Settings = Annotated[  # noqa: UP007
-        Union[(*ADAPTERS, RouteSettings)], Field(discriminator="kind")
-    ]
+    Settings = Annotated[Union[(*ADAPTERS, RouteSettings)], Field(discriminator="kind")]
 
 
 def make_gateway(

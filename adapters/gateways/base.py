@@ -202,6 +202,8 @@ class Capabilities:
     gateway was told, in its address; it comes over a connection that we opened and logged in on."""
     inbound: bool = False
     """Whether replies (MO) are read."""
+    opt_outs: tuple[Literal["answer", "report"], ...] = ()
+    """Where the gateway says that a recipient has opted out there; the consent ledger is told."""
     parts: bool = False
     """Whether each part of a long message has reports of its own."""
     validity: bool = False
@@ -224,17 +226,15 @@ class GatewaySettings(BaseModel):
         10, gt=0, description="Messages a second that this account and sender may send"
     )
 
-    @property
-    def address(self) -> str:
-        """Where the gateway is, for lists."""
-        return str(getattr(self, "base_url", ""))
-
 
 @runtime_checkable
 class Gateway(Protocol):
     """One gateway. Made from its settings; used by one event loop at a time."""
 
     capabilities: ClassVar[Capabilities]
+
+    inbound_url: str
+    """Where the gateway is to hand over replies (MO); empty: they come over a bind."""
 
     async def __aenter__(self) -> "Gateway": ...
 

@@ -244,6 +244,11 @@ class HttpAdapter:
             base_url, headers=headers, timeouts=timeouts, requests_in_flight=requests_in_flight
         )
 
+    @property
+    def inbound_url(self) -> str:
+        """Where the gateway is to hand over replies (MO); an operator enters it there."""
+        return self.route.inbound
+
     async def __aenter__(self) -> Self:
         await self.http.__aenter__()
         return self
@@ -288,8 +293,8 @@ async def submit_group(
 ) -> list[Answer]:
     """Submit messages in one request; one answer for each.
 
-    A request that was refused as a whole for one of its messages is made again in halves, until
-    that message stands alone: nothing of it had been accepted.
+    A request that was refused as a whole (not with 2xx) for one of its messages is made again in
+    halves, until that message stands alone: nothing of it had been accepted.
     """
     if not messages:
         return []
@@ -300,7 +305,8 @@ async def submit_group(
     except NoAnswerError as error:
         return [Answer(message.id, "unknown", error_text=str(error)) for message in messages]
     answers = read(messages, reply)
-    if len(messages) == 1 or not all(a.error_class in _OF_ONE_MESSAGE for a in answers):
+    taken = len(messages) == 1 or 200 <= reply.status < 300
+    if taken or not all(a.error_class in _OF_ONE_MESSAGE for a in answers):
         return answers
     middle = len(messages) // 2
     halves = (submit_group(half, send, read) for half in (messages[:middle], messages[middle:]))

@@ -124,6 +124,7 @@ class Infobip(http.HttpAdapter):
         polls=True,
         callbacks="token",
         inbound=True,
+        opt_outs=("answer", "report"),
         validity=True,
         price="report",
         max_text=1600,
@@ -155,19 +156,7 @@ class Infobip(http.HttpAdapter):
 
     async def submit(self, messages: Sequence[base.Outgoing]) -> list[Answer]:
         """Submit any messages in one request."""
-        taken: dict[str, Answer] = {}
-
-        def read(some: Sequence[base.Outgoing], reply: http.Reply) -> list[Answer]:
-            answers = _answers(some, reply)
-            if not 200 <= reply.status < 300:
-                return answers
-            # A request that was taken must not be made again for messages that it refused: their
-            # ids would come back as duplicates, which count as accepted.
-            taken.update((answer.id, answer) for answer in answers)
-            return [Answer(answer.id, "unknown") for answer in answers]
-
-        answers = await http.submit_group(messages, self._send, read)
-        return [taken.get(answer.id, answer) for answer in answers]
+        return await http.submit_group(messages, self._send, _answers)
 
     async def _send(self, messages: Sequence[base.Outgoing]) -> http.Reply:
         request = {
@@ -324,7 +313,7 @@ def _report(entry: dict[str, Any], recipient: str) -> Report:
         recipient=values.e164(values.text(entry.get(recipient)) or "") or None,
         error_code=code,
         error_class=_class_in_report(code),
-        occurred_at=_instant(entry.get("doneAt")),
+        occurred_at=values.iso_date(entry.get("doneAt")),
         price=price,
         currency=currency,
     )
@@ -372,12 +361,3 @@ def _object(fields: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _digits(message: base.Outgoing) -> str:
     return message.to.removeprefix("+")
-
-
-def _instant(value: object) -> datetime | None:
-    """The instant in an ISO 8601 date, which is UTC where it names no zone."""
-    try:
-        instant = datetime.fromisoformat(values.text(value) or "")
-    except ValueError:
-        return None
-    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)

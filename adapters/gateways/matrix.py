@@ -18,7 +18,14 @@ END = "<!-- end of feature matrix -->"
 
 COLUMNS = (
     *("gateway", "messages in one request", "our reference comes back", "after a crash"),
-    *("reports", "a callback proves itself by", "replies", "validity", "price"),
+    *(
+        "reports",
+        "a callback proves itself by",
+        "replies",
+        "tells of opt-outs",
+        "validity",
+        "price",
+    ),
     *("status can be asked", "longest text"),
 )
 BATCH = {"same_text": ", one text", "variables": ", one sender and deadline", "distinct": ""}
@@ -74,6 +81,7 @@ def row(kind: str, can: Capabilities) -> str:
         "for each part" if can.parts else "for each message",
         CALLBACKS[can.callbacks],
         _yes(can.inbound),
+        " and ".join(f"in the {place}" for place in can.opt_outs) or "no",
         _yes(can.validity),
         PRICE[can.price],
         _yes(can.polls),

@@ -99,6 +99,7 @@ class Plivo(http.HttpAdapter):
         recovery=base.Recovery.BY_NUMBER,
         polls=True,
         inbound=True,
+        opt_outs=("report",),
         validity=True,
         price="report",
         max_text=1600,

@@ -345,7 +345,7 @@ def _report(fields: dict[str, Any]) -> Report:
         batch_id=batch,
         error_code=None if code in {"0", "400", "401"} else code,
         error_class=REPORT_ERRORS.get(code or ""),
-        occurred_at=_instant(fields.get("at")),
+        occurred_at=values.iso_date(fields.get("at")),
     )
 
 
@@ -363,12 +363,3 @@ def _digits(number: str) -> str:
 
 def _iso(instant: datetime) -> str:
     return instant.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _instant(value: object) -> datetime | None:
-    """The instant in an ISO 8601 date, which is UTC where it names no zone."""
-    try:
-        instant = datetime.fromisoformat(values.text(value) or "")
-    except ValueError:
-        return None
-    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)

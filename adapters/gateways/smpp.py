@@ -132,6 +132,7 @@ class Smpp:
     ) -> None:
         self.route = route
         self.timeouts = timeouts
+        self.inbound_url = ""
         self.bind_problem = "not bound yet"
         self._settings = settings
         self._login = Login(

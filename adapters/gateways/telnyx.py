@@ -110,6 +110,7 @@ class Telnyx(http.HttpAdapter):
         resend_window=MEMORY,
         polls=True,
         inbound=True,
+        opt_outs=("answer", "report"),
         price="report",
         # Ten segments; a longer text is refused with 40302.
         max_text=1530,

@@ -97,6 +97,7 @@ class Twilio(http.HttpAdapter):
         rate_unit="segments",
         polls=True,
         inbound=True,
+        opt_outs=("answer", "report"),
         validity=True,
         price="poll",
         max_text=1600,

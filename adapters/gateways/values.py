@@ -46,6 +46,15 @@ def mail_date(value: object) -> datetime | None:
     return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
+def iso_date(value: object) -> datetime | None:
+    """Return the instant in an ISO 8601 date, which is UTC where it names no zone."""
+    try:
+        instant = datetime.fromisoformat(text(value) or "")
+    except ValueError:
+        return None
+    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
+
+
 def objects(value: object) -> list[dict[str, Any]]:
     """Return the JSON objects in a list, and none where it is no list."""
     return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []

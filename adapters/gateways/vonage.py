@@ -97,6 +97,7 @@ class Vonage(vonage_account.Account):
         recovery=base.Recovery.BY_REFERENCE,
         polls=True,
         inbound=True,
+        opt_outs=("report",),
         parts=True,
         validity=True,
         price="answer",

@@ -110,6 +110,7 @@ class VonageMessages(vonage_account.Account):
         recovery=base.Recovery.BY_REFERENCE,
         polls=True,
         inbound=True,
+        opt_outs=("answer", "report"),
         validity=True,
         price="report",
         max_text=1000,

@@ -5,6 +5,7 @@ file each, dialects.py lists them), reports (reports.py), what goes wrong (fault
 """
 
 import asyncio
+import gc
 import shlex
 import socket
 import struct
@@ -83,6 +84,7 @@ class Sandbox:
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
         await self.reporter.start()
+        gc.freeze()  # what every dialect imported is there to stay
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self.reporter.stop()

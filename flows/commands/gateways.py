@@ -44,7 +44,20 @@ def add_gateway(
         from adapters.blocks import SmsGateway
 
         _save(SmsGateway, name, settings)
-    print(f"gateway {name} saved; `sms gateway check {name}` tries it without sending")
+    print(f"{'route' if type == 'route' else 'gateway'} {name} saved; ", end="")
+    print(f"`sms gateway check {name}` tries it without sending")
+    if type != "route" and (address := _inbound_url(name, settings)):
+        print(f"for replies, enter this address at the gateway: {address}")
+
+
+def _inbound_url(name: str, saved: Any) -> str:
+    from adapters.gateways import make_gateway
+    from adapters.gateways.base import Timeouts
+    from data.settings import settings
+
+    url = settings().receiver_url
+    made = make_gateway(name, saved, receiver_url=url, timeouts=Timeouts())
+    return made.inbound_url if made.capabilities.inbound else ""
 
 
 def list_gateways() -> None:
@@ -58,7 +71,7 @@ def list_gateways() -> None:
                 print(f"{name}\troute\t{'; '.join(shown.rules.split(chr(10)))}")
                 continue
             print(
-                f"{name}\t{shown.kind}\t{shown.address}\tsender {shown.sender or '–'}"
+                f"{name}\t{shown.kind}\t{shown.base_url}\tsender {shown.sender or '–'}"
                 f"\t{shown.rate:g}/s"
             )
 

@@ -74,8 +74,11 @@ def test_a_gateway_that_cannot_be_made_takes_no_other_along(
 ) -> None:
     blocks.append(("main", SimpleNamespace(settings=NEW)))
     gateways = receiver.Gateways()
-    blocks += [("bad", SimpleNamespace(settings=None)), ("new", SimpleNamespace(settings=NEW))]
-    blocks[0] = ("main", SimpleNamespace(settings=None))
+    blocks += [
+        ("bad", SimpleNamespace(settings=SimpleNamespace(kind="pigeon"))),
+        ("new", SimpleNamespace(settings=NEW)),
+    ]
+    blocks[0] = ("main", SimpleNamespace(settings=SimpleNamespace(kind="pigeon")))
     gateways.refresh()
     assert gateways.known("bad") is None
     assert gateways.known("new") is not None

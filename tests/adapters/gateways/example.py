@@ -45,8 +45,6 @@ class Example:
     """Make it authentic, now: with a signature, or with the token in the address."""
     ages: bool = False
     """Whether the signature holds the time, so that it is refused when it is old."""
-    opt_outs: tuple[str, ...] = ("answer", "report")
-    """Where this gateway tells of a recipient who has opted out: these, one of them, or nowhere."""
 
 
 def messages(number: int, *, text: str | None = None) -> list[Outgoing]:

@@ -21,7 +21,6 @@ from data.tables import InboundMessage, Message
 from tasks import asking, reconciliation
 from tasks.grouping import groups
 from tests import plans
-from tests.adapters.gateways.contract import EXAMPLES
 from tests.adapters.gateways.example import HTTP_KINDS
 from tests.adapters.gateways.example import messages as outgoing
 from tests.adapters.gateways.stage import Receiver, Stage
@@ -163,7 +162,7 @@ def test_an_opt_out_at_the_gateway_is_kept(stage: Stage, ending: str, place: str
     assert (found.state, found.status) != ("accepted", "delivered")
     taken = stage.times_taken([person])
     again = stage.sent([person])
-    if place in EXAMPLES[stage.kind].opt_outs:
+    if place in stage.can.opt_outs:
         assert (plans.states(again), stage.times_taken([person])) == (["suppressed"], taken)
     else:
         # The gateway has no word for it, and none is made up.

@@ -34,5 +34,4 @@ EXAMPLE = Example(
         b"id=16fd2706&level=2&message_status=DELIVRD&connector=c&id_smsc=2567&err=000",
     ),
     sign=_sign,
-    opt_outs=(),
 )

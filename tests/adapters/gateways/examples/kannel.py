@@ -33,5 +33,4 @@ EXAMPLE = Example(
     own_ids=False,
     report=Callback("GET", ROUTE.reports("m1") + REPORT, {}, b""),
     sign=_sign,
-    opt_outs=(),
 )

@@ -46,5 +46,4 @@ EXAMPLE = Example(
         b"MessageUUID=uuid-1&Status=delivered&To=12125550101",
     ),
     sign=_sign,
-    opt_outs=("report",),
 )

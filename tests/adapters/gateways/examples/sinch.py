@@ -61,5 +61,4 @@ EXAMPLE = Example(
     ),
     sign=_sign,
     ages=True,
-    opt_outs=(),
 )

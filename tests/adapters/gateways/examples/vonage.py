@@ -49,5 +49,4 @@ EXAMPLE = Example(
     ),
     sign=_sign,
     ages=True,
-    opt_outs=("report",),
 )
