@@ -1,8 +1,8 @@
 """Telnyx messaging, API v2 (developers.telnyx.com/docs/messaging).
 
-One JSON POST for each message; our reference travels in the query of its callback address, and
-is the idempotency key of the request, so that a message in doubt can be sent again. Events are
-signed with a key of Telnyx's own.
+One JSON POST for each message; our reference travels in the query of its callback address. It is
+the idempotency key, too, but a message in doubt is not sent again under it: Telnyx promises to
+remember successful answers only. Events are signed with a key of Telnyx's own.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import base64
 import binascii
 import time
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, ClassVar, Literal
 from urllib.parse import quote
@@ -56,17 +56,12 @@ ERRORS = {
     for code in codes.split()
 }
 EXPIRED = ("40005", "40014")
-# 409: a request with this idempotency key is under way; the next one gets its answer.
-HTTP_ERRORS = dict.fromkeys((401, 402, 404), ErrorClass.ACCOUNT) | dict.fromkeys(
-    (409, 429), ErrorClass.RETRY
-)
-IN_DOUBT = (408, 422)
-"""422 without a listed code may mean that this key was taken with another text or address."""
+HTTP_ERRORS = dict.fromkeys((401, 402, 404), ErrorClass.ACCOUNT) | {429: ErrorClass.RETRY}
+IN_DOUBT = (408, 409, 422)
+"""409: another request with this idempotency key is under way. 422 without a listed code may mean
+that this key was taken with another text or address."""
 ACCOUNT_FAMILY = "20"
 
-MEMORY = timedelta(hours=12)
-"""How long a key is relied on. Telnyx replays successful answers "for up to 24 hours":
-developers.telnyx.com/docs/development/api-fundamentals/idempotency"""
 TOLERANCE = 300
 """Seconds that the time of a signature may be off (as in Telnyx's SDKs)."""
 
@@ -106,8 +101,6 @@ class Telnyx(http.HttpAdapter):
 
     capabilities: ClassVar[base.Capabilities] = base.Capabilities(
         reference="callback_url",
-        recovery=base.Recovery.RESEND,
-        resend_window=MEMORY,
         polls=True,
         inbound=True,
         opt_outs=("answer", "report"),

@@ -12,11 +12,10 @@ from adapters.gateways.base import (
     Answer,
     ErrorClass,
     Outgoing,
-    Recovery,
     Report,
     Status,
 )
-from adapters.gateways.telnyx import Telnyx, TelnyxSettings
+from adapters.gateways.telnyx import TelnyxSettings
 from tests.adapters.gateways.examples.telnyx import PUBLIC
 from tests.adapters.gateways.telnyx_account import KEY, PROFILE, telnyx
 from tests.adapters.gateways.wire import Reset, Respond, Wire
@@ -105,12 +104,6 @@ async def test_a_message_sent_again_is_the_same_request(wire: Wire) -> None:
     assert {request.headers["idempotency-key"] for request in wire.requests} == {"m1"}
 
 
-def test_a_message_is_not_sent_again_when_telnyx_may_have_forgotten_its_key() -> None:
-    assert Telnyx.capabilities.recovery is Recovery.RESEND
-    assert Telnyx.capabilities.resend_window is not None
-    assert Telnyx.capabilities.resend_window < timedelta(hours=24)
-
-
 # Submission: the answer
 
 
@@ -127,8 +120,6 @@ async def test_an_accepted_message_has_id_segments_and_cost(wire: Wire) -> None:
         (429, "10011", "retry"),
         (429, None, "retry"),
         (400, "40318", "retry"),
-        (409, None, "retry"),
-        (409, "10012", "retry"),
         (400, "40300", "optout"),
         (403, "40300", "optout"),
         (400, "40310", "recipient"),
@@ -174,7 +165,9 @@ async def test_of_several_errors_the_known_one_counts(wire: Wire) -> None:
         refused(500, "40300"),
         refused(503, "10011"),
         refused(408, "10008"),
-        # The key was taken with another body: what became of that is not told.
+        # The key was taken by another request, or with another body: what became of that is not told.
+        Respond(409, b""),
+        refused(409, "10012"),
         refused(422, "10027"),
         Respond(422, b""),
         Respond(400, b"<html>"),
