@@ -165,7 +165,7 @@ async def test_of_several_errors_the_known_one_counts(wire: Wire) -> None:
         refused(500, "40300"),
         refused(503, "10011"),
         refused(408, "10008"),
-        # The key was taken by another request, or with another body: what became of that is not told.
+        # The key was taken by another request, or with another body: nothing more is told.
         Respond(409, b""),
         refused(409, "10012"),
         refused(422, "10027"),
