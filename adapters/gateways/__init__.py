@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from pydantic import Field
 
-from adapters.gateways.base import Gateway, GatewayError, GatewaySettings, Route, Timeouts
+from adapters.gateways.base import Addresses, Gateway, GatewayError, GatewaySettings, Timeouts
 from adapters.gateways.infobip import Infobip, InfobipSettings
 from adapters.gateways.jasmin import Jasmin, JasminSettings
 from adapters.gateways.kannel import Kannel, KannelSettings
@@ -58,5 +58,7 @@ def make_gateway(
     if adapter is None:
         kind = getattr(settings, "kind", type(settings).__name__)
         raise GatewayError(f"gateway {name}: kind {kind!r} is none of {', '.join(KINDS)}")
-    gateway: Gateway = adapter(settings, Route(name, receiver_url), timeouts, requests_in_flight)
+    gateway: Gateway = adapter(
+        settings, Addresses(name, receiver_url), timeouts, requests_in_flight
+    )
     return gateway

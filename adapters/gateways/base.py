@@ -298,7 +298,7 @@ class CallbackError(SmsError):
 
 
 @dataclass(frozen=True)
-class Route:
+class Addresses:
     """Where callbacks of a gateway arrive on the receiver, and how our reference travels there."""
 
     gateway: str

@@ -8,16 +8,16 @@ import ipaddress
 import re
 from urllib.parse import urlsplit
 
-from adapters.gateways.base import Route
+from adapters.gateways.base import Addresses
 from adapters.gateways.http import Reply
 
 _SENDER = re.compile(r"\+[1-9]\d{6,14}|\d{3,8}|(?=.*[A-Za-z])[A-Za-z0-9 &+_-]{1,11}")
 """E.164, short code, alphanumeric sender."""
 
 
-def mend(route: Route, kind: str, setting: str) -> str:
+def mend(addresses: Addresses, kind: str, setting: str) -> str:
     """Return the command that changes a setting of a gateway."""
-    return f"sms gateway add {route.gateway} {kind} --set {setting}=…"
+    return f"sms gateway add {addresses.gateway} {kind} --set {setting}=…"
 
 
 def sender_problem(sender: str, how: str) -> str | None:
@@ -32,13 +32,13 @@ def sender_problem(sender: str, how: str) -> str | None:
     )
 
 
-def receiver_problem(route: Route, base_url: str) -> str | None:
+def receiver_problem(addresses: Addresses, base_url: str) -> str | None:
     """Whether a gateway elsewhere is to call back an address that only this machine has."""
-    if not _local(route.receiver_url) or _local(base_url):
+    if not _local(addresses.receiver_url) or _local(base_url):
         return None
     return (
-        f"{route.gateway} cannot reach the receiver at {route.receiver_url}: set SMS_PUBLIC_URL"
-        " to its public address"
+        f"{addresses.gateway} cannot reach the receiver at {addresses.receiver_url}:"
+        " set SMS_PUBLIC_URL to its public address"
     )
 
 

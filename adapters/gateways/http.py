@@ -22,11 +22,11 @@ from httpx_aiohttp import AiohttpTransport
 
 from adapters.gateways.base import (
     UNREACHABLE,
+    Addresses,
     Answer,
     ErrorClass,
     GatewayError,
     Outgoing,
-    Route,
     Timeouts,
 )
 from adapters.gateways.values import mail_date
@@ -232,13 +232,13 @@ class HttpAdapter:
     def __init__(
         self,
         base_url: str,
-        route: Route,
+        addresses: Addresses,
         *,
         headers: Mapping[str, str],
         timeouts: Timeouts,
         requests_in_flight: int,
     ) -> None:
-        self.route = route
+        self.addresses = addresses
         self.timeouts = timeouts
         self.http = Client(
             base_url, headers=headers, timeouts=timeouts, requests_in_flight=requests_in_flight
@@ -247,7 +247,7 @@ class HttpAdapter:
     @property
     def inbound_url(self) -> str:
         """Where the gateway is to hand over replies (MO); an operator enters it there."""
-        return self.route.inbound
+        return self.addresses.inbound
 
     async def __aenter__(self) -> Self:
         await self.http.__aenter__()

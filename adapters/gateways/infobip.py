@@ -133,13 +133,13 @@ class Infobip(http.HttpAdapter):
     def __init__(
         self,
         settings: InfobipSettings,
-        route: base.Route,
+        addresses: base.Addresses,
         timeouts: base.Timeouts,
         requests_in_flight: int,
     ) -> None:
         super().__init__(
             settings.base_url,
-            route,
+            addresses,
             headers={"authorization": f"App {settings.api_key.get_secret_value()}"},
             timeouts=timeouts,
             requests_in_flight=requests_in_flight,
@@ -149,7 +149,7 @@ class Infobip(http.HttpAdapter):
     @property
     def inbound_url(self) -> str:
         """The address for replies; an operator enters it at Infobip."""
-        return self._with_token(self.route.inbound)
+        return self._with_token(self.addresses.inbound)
 
     def _with_token(self, address: str) -> str:
         return callbacks.with_token(address, self._settings.callback_token.get_secret_value())
@@ -169,7 +169,7 @@ class Infobip(http.HttpAdapter):
         # Messages with one text do not share an entry, because an entry has one callback address:
         # Infobip puts a hundred reports to an address into one callback, more than a receiver of
         # small callbacks takes, and with the token of one message one could report on all of them.
-        address = self._with_token(self.route.reports(message.id))
+        address = self._with_token(self.addresses.reports(message.id))
         entry: dict[str, Any] = {
             "destinations": [{"to": _digits(message), "messageId": message.id}],
             "content": {"text": message.text},
@@ -189,7 +189,7 @@ class Infobip(http.HttpAdapter):
         """Read the logs, and look at the form of the sender; whose it is cannot be asked."""
         base_url, sender = self._settings.base_url, sender or self._settings.sender
         problems = [
-            checks.receiver_problem(self.route, base_url),
+            checks.receiver_problem(self.addresses, base_url),
             checks.sender_problem(sender, self._mend("sender")),
         ]
         try:
@@ -202,7 +202,7 @@ class Infobip(http.HttpAdapter):
         return [problem for problem in problems if problem]
 
     def _mend(self, setting: str) -> str:
-        return checks.mend(self.route, self._settings.kind, setting)
+        return checks.mend(self.addresses, self._settings.kind, setting)
 
     async def recover(self, suspects: Sequence[base.Suspect]) -> list[Finding]:
         """Look our ids up in the logs (48 hours): one that is there was accepted.

@@ -113,13 +113,13 @@ class Jasmin(http.HttpAdapter):
     def __init__(
         self,
         settings: JasminSettings,
-        route: base.Route,
+        addresses: base.Addresses,
         timeouts: base.Timeouts,
         requests_in_flight: int,
     ) -> None:
         super().__init__(
             settings.base_url,
-            route,
+            addresses,
             headers={},
             timeouts=timeouts,
             requests_in_flight=requests_in_flight,
@@ -135,7 +135,7 @@ class Jasmin(http.HttpAdapter):
     @property
     def inbound_url(self) -> str:
         """The address of the HTTP connector (httpccm) that is to receive replies."""
-        return callbacks.with_token(self.route.inbound, self._token)
+        return callbacks.with_token(self.addresses.inbound, self._token)
 
     async def submit(self, messages: Sequence[base.Outgoing]) -> list[Answer]:
         """Submit messages, each with a request of its own.
@@ -154,7 +154,7 @@ class Jasmin(http.HttpAdapter):
             "dlr": "yes",
             "dlr-level": "3",
             "dlr-method": "POST",
-            "dlr-url": callbacks.with_token(self.route.reports(message.id), self._token),
+            "dlr-url": callbacks.with_token(self.addresses.reports(message.id), self._token),
         }
         if message.encoding == "GSM-7":
             form |= {"coding": "0", "content": message.text}
@@ -172,7 +172,7 @@ class Jasmin(http.HttpAdapter):
         """Read the balance, and look at the form of the sender."""
         base_url, sender = self._settings.base_url, sender or self._settings.sender
         problems = [
-            checks.receiver_problem(self.route, base_url),
+            checks.receiver_problem(self.addresses, base_url),
             checks.sender_problem(sender, self._mend("sender")),
         ]
         try:
@@ -199,7 +199,7 @@ class Jasmin(http.HttpAdapter):
         ) or (f"base_url {self._settings.base_url} is no HTTP API of Jasmin: {mend}")
 
     def _mend(self, setting: str) -> str:
-        return checks.mend(self.route, self._settings.kind, setting)
+        return checks.mend(self.addresses, self._settings.kind, setting)
 
     async def recover(self, suspects: Sequence[base.Suspect]) -> list[base.Finding]:
         """Jasmin can be asked nothing: what is in doubt stays so until a report comes."""

@@ -101,13 +101,13 @@ class Kannel(http.HttpAdapter):
     def __init__(
         self,
         settings: KannelSettings,
-        route: base.Route,
+        addresses: base.Addresses,
         timeouts: base.Timeouts,
         requests_in_flight: int,
     ) -> None:
         super().__init__(
             settings.base_url,
-            route,
+            addresses,
             headers={},
             timeouts=timeouts,
             requests_in_flight=requests_in_flight,
@@ -118,7 +118,7 @@ class Kannel(http.HttpAdapter):
     @property
     def inbound_url(self) -> str:
         """The `get-url` of the sms-service in kannel.conf that is to receive replies."""
-        return self._address(self.route.inbound, REPLIES)
+        return self._address(self.addresses.inbound, REPLIES)
 
     def _address(self, url: str, escapes: str) -> str:
         # Kannel reads every % as the begin of an escape code.
@@ -140,7 +140,7 @@ class Kannel(http.HttpAdapter):
             # Kannel never changes a coding: what GSM-7 lacks would become a question mark.
             "coding": "0" if message.encoding == "GSM-7" else "2",
             "dlr-mask": "31",
-            "dlr-url": self._address(self.route.reports(message.id), REPORTS),
+            "dlr-url": self._address(self.addresses.reports(message.id), REPORTS),
         }
         if message.sender:
             headers["from"] = message.sender
@@ -167,7 +167,7 @@ class Kannel(http.HttpAdapter):
         """Log in with a message to nobody: it is refused for that only where the login is right."""
         base_url, sender = self._settings.base_url, sender or self._settings.sender
         problems = [
-            checks.receiver_problem(self.route, base_url),
+            checks.receiver_problem(self.addresses, base_url),
             checks.sender_problem(sender, self._mend("sender")),
         ]
         try:
@@ -191,7 +191,7 @@ class Kannel(http.HttpAdapter):
         )
 
     def _mend(self, setting: str) -> str:
-        return checks.mend(self.route, self._settings.kind, setting)
+        return checks.mend(self.addresses, self._settings.kind, setting)
 
     async def recover(self, suspects: Sequence[base.Suspect]) -> list[base.Finding]:
         """Kannel can be asked nothing: what is in doubt stays so until a report comes."""

@@ -109,14 +109,14 @@ class Plivo(http.HttpAdapter):
     def __init__(
         self,
         settings: PlivoSettings,
-        route: base.Route,
+        addresses: base.Addresses,
         timeouts: base.Timeouts,
         requests_in_flight: int,
     ) -> None:
         token = settings.auth_token.get_secret_value()
         super().__init__(
             settings.base_url,
-            route,
+            addresses,
             headers=http.basic_login(settings.auth_id, token),
             timeouts=timeouts,
             requests_in_flight=requests_in_flight,
@@ -135,7 +135,7 @@ class Plivo(http.HttpAdapter):
             "src": first.sender.removeprefix("+"),
             "dst": "<".join(message.to.removeprefix("+") for message in messages),
             "text": first.text,
-            "url": self.route.reports_of(first.submission),
+            "url": self.addresses.reports_of(first.submission),
             "method": "POST",
         }
         if first.deadline is not None:
@@ -152,7 +152,7 @@ class Plivo(http.HttpAdapter):
         """
         base_url = self._settings.base_url
         problems = [
-            checks.receiver_problem(self.route, base_url),
+            checks.receiver_problem(self.addresses, base_url),
             checks.sender_problem(sender or self._settings.sender, self._mend("sender")),
         ]
         try:
@@ -165,7 +165,7 @@ class Plivo(http.HttpAdapter):
         return [problem for problem in problems if problem]
 
     def _mend(self, setting: str) -> str:
-        return checks.mend(self.route, self._settings.kind, setting)
+        return checks.mend(self.addresses, self._settings.kind, setting)
 
     async def recover(self, suspects: Sequence[base.Suspect]) -> list[base.Finding]:
         """Look suspects up by numbers and time: proves acceptance, never absence.

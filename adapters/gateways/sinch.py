@@ -113,13 +113,13 @@ class Sinch(http.HttpAdapter):
     def __init__(
         self,
         settings: SinchSettings,
-        route: base.Route,
+        addresses: base.Addresses,
         timeouts: base.Timeouts,
         requests_in_flight: int,
     ) -> None:
         super().__init__(
             settings.base_url,
-            route,
+            addresses,
             headers={"authorization": f"Bearer {settings.api_token.get_secret_value()}"},
             timeouts=timeouts,
             requests_in_flight=requests_in_flight,
@@ -141,7 +141,7 @@ class Sinch(http.HttpAdapter):
             "to": [_digits(message.to) for message in messages],
             **_texts(messages),
             "delivery_report": "per_recipient",
-            "callback_url": self.route.reports_of(first.submission),
+            "callback_url": self.addresses.reports_of(first.submission),
             "client_reference": first.submission,
         }
         if first.sender:
@@ -156,7 +156,7 @@ class Sinch(http.HttpAdapter):
         """List a batch, and look at the form of the sender; whose number it is cannot be asked."""
         base_url, sender = self._settings.base_url, sender or self._settings.sender
         problems = [
-            checks.receiver_problem(self.route, base_url),
+            checks.receiver_problem(self.addresses, base_url),
             checks.sender_problem(sender, self._mend("sender")),
         ]
         try:
@@ -169,7 +169,7 @@ class Sinch(http.HttpAdapter):
         return [problem for problem in problems if problem]
 
     def _mend(self, setting: str) -> str:
-        return checks.mend(self.route, self._settings.kind, setting)
+        return checks.mend(self.addresses, self._settings.kind, setting)
 
     async def recover(self, suspects: Sequence[base.Suspect]) -> list[Finding]:
         """Look windows up by our reference: a batch proves that its numbers were accepted.

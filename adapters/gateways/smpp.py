@@ -126,11 +126,11 @@ class Smpp:
     def __init__(
         self,
         settings: SmppSettings,
-        route: base.Route,
+        addresses: base.Addresses,
         timeouts: base.Timeouts,
         requests_in_flight: int,  # `window` is what counts here
     ) -> None:
-        self.route = route
+        self.addresses = addresses
         self.timeouts = timeouts
         self.inbound_url = ""
         self.bind_problem = "not bound yet"
@@ -252,7 +252,7 @@ class Smpp:
         return [problem for problem in problems if problem]
 
     def _mend(self, setting: str) -> str:
-        return checks.mend(self.route, self._settings.kind, setting)
+        return checks.mend(self.addresses, self._settings.kind, setting)
 
     async def recover(self, suspects: Sequence[base.Suspect]) -> list[base.Finding]:
         """Find nothing: query_sm asks for the SMSC's id, which is just what is not known."""
@@ -296,14 +296,16 @@ class Smpp:
 
     def _down(self, why: str) -> None:
         self.bind_problem = why
-        log.warning("gateway %s receives no reports: %s; binding again", self.route.gateway, why)
+        log.warning(
+            "gateway %s receives no reports: %s; binding again", self.addresses.gateway, why
+        )
 
     async def _received(self, pdu: bytes, store: Store) -> int:
         try:
             reports, inbound = smpp_delivery.read(pdu, self._settings.receipt_ids)
         except base.CallbackError as error:
             # Sent again it would be no better.
-            log.warning("gateway %s: %s", self.route.gateway, error)
+            log.warning("gateway %s: %s", self.addresses.gateway, error)
             return smpp_session.RX_P_APPN
         stored = await store(reports, inbound, pdu.hex())
         return smpp_session.ROK if stored else smpp_session.RX_T_APPN

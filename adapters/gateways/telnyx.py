@@ -112,13 +112,13 @@ class Telnyx(http.HttpAdapter):
     def __init__(
         self,
         settings: TelnyxSettings,
-        route: base.Route,
+        addresses: base.Addresses,
         timeouts: base.Timeouts,
         requests_in_flight: int,
     ) -> None:
         super().__init__(
             settings.base_url,
-            route,
+            addresses,
             headers={"authorization": f"Bearer {settings.api_key.get_secret_value()}"},
             timeouts=timeouts,
             requests_in_flight=requests_in_flight,
@@ -138,7 +138,7 @@ class Telnyx(http.HttpAdapter):
             "type": "SMS",
             # Telnyx' GSM-7 is smaller than the standard's; asking for it refuses a €.
             "encoding": "ucs2" if message.encoding == "UCS-2" else "auto",
-            "webhook_url": self.route.reports(message.id),
+            "webhook_url": self.addresses.reports(message.id),
         }
         if message.sender:
             body["from"] = message.sender
@@ -151,7 +151,7 @@ class Telnyx(http.HttpAdapter):
         """Read the balance, and look at the form of the sender. Whose number it is is not asked."""
         base_url, sender = self._settings.base_url, sender or self._settings.sender
         profile = self._settings.messaging_profile_id
-        problems = [checks.receiver_problem(self.route, base_url)]
+        problems = [checks.receiver_problem(self.addresses, base_url)]
         if sender or not profile:
             problems.append(checks.sender_problem(sender, self._mend("sender")))
         if sender and not sender.removeprefix("+").isdecimal() and not profile:
@@ -167,7 +167,7 @@ class Telnyx(http.HttpAdapter):
         return [problem for problem in problems if problem]
 
     def _mend(self, setting: str) -> str:
-        return checks.mend(self.route, self._settings.kind, setting)
+        return checks.mend(self.addresses, self._settings.kind, setting)
 
     async def recover(self, suspects: Sequence[base.Suspect]) -> list[base.Finding]:
         """Find nothing: Telnyx lists no messages. They are sent again under their key."""

@@ -107,14 +107,14 @@ class Twilio(http.HttpAdapter):
     def __init__(
         self,
         settings: TwilioSettings,
-        route: base.Route,
+        addresses: base.Addresses,
         timeouts: base.Timeouts,
         requests_in_flight: int,
     ) -> None:
         token = settings.auth_token.get_secret_value()
         super().__init__(
             settings.base_url,
-            route,
+            addresses,
             headers=http.basic_login(settings.account_sid, token),
             timeouts=timeouts,
             requests_in_flight=requests_in_flight,
@@ -130,7 +130,7 @@ class Twilio(http.HttpAdapter):
         form = {
             "To": message.to,
             "Body": message.text,
-            "StatusCallback": self.route.reports(message.id),
+            "StatusCallback": self.addresses.reports(message.id),
         }
         if message.sender:
             form["From"] = message.sender
@@ -149,7 +149,7 @@ class Twilio(http.HttpAdapter):
         Whose number it is is not asked: alphanumeric and test senders are in no list.
         """
         base_url, sender = self._settings.base_url, sender or self._settings.sender
-        problems = [checks.receiver_problem(self.route, base_url)]
+        problems = [checks.receiver_problem(self.addresses, base_url)]
         if sender or not self._settings.messaging_service_sid:
             problems.append(checks.sender_problem(sender, self._mend("sender")))
         try:
@@ -168,7 +168,7 @@ class Twilio(http.HttpAdapter):
         return checks.account_problem(reply, base_url, "account_sid or auth_token", mend)
 
     def _mend(self, setting: str) -> str:
-        return checks.mend(self.route, self._settings.kind, setting)
+        return checks.mend(self.addresses, self._settings.kind, setting)
 
     async def recover(self, suspects: Sequence[base.Suspect]) -> list[base.Finding]:
         """Look suspects up by numbers, time and text: proves acceptance, never absence."""

@@ -107,14 +107,14 @@ class Vonage(vonage_account.Account):
     def __init__(
         self,
         settings: VonageSettings,
-        route: base.Route,
+        addresses: base.Addresses,
         timeouts: base.Timeouts,
         requests_in_flight: int,
     ) -> None:
-        super().__init__(settings, settings.base_url, route, timeouts, requests_in_flight)
+        super().__init__(settings, settings.base_url, addresses, timeouts, requests_in_flight)
         self._settings = settings
         # Without our reference in it: that comes back as a field, which is signed.
-        self._reports, _, _ = route.reports("").partition("?")
+        self._reports, _, _ = addresses.reports("").partition("?")
 
     async def submit(self, messages: Sequence[base.Outgoing]) -> list[Answer]:
         """Submit messages, each with a request of its own."""
@@ -164,7 +164,7 @@ class Vonage(vonage_account.Account):
         """
         base_url, sender = self._settings.base_url, sender or self._settings.sender
         problems = [
-            checks.receiver_problem(self.route, base_url),
+            checks.receiver_problem(self.addresses, base_url),
             checks.sender_problem(sender, self._mend("sender")),
         ]
         if len(self._reports) > LONGEST_CALLBACK:
@@ -183,7 +183,7 @@ class Vonage(vonage_account.Account):
         return [problem for problem in problems if problem]
 
     def _mend(self, setting: str) -> str:
-        return checks.mend(self.route, self._settings.kind, setting)
+        return checks.mend(self.addresses, self._settings.kind, setting)
 
     def polled(self, record: dict[str, Any]) -> Report:
         """Make a report of a record of the Reports API."""

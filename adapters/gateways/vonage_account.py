@@ -60,7 +60,7 @@ class Account(http.HttpAdapter):
         self,
         settings: AccountSettings,
         base_url: str,
-        route: base.Route,
+        addresses: base.Addresses,
         timeouts: base.Timeouts,
         requests_in_flight: int,
         *,
@@ -70,7 +70,7 @@ class Account(http.HttpAdapter):
         login = http.basic_login(settings.api_key, settings.api_secret.get_secret_value())
         super().__init__(
             base_url,
-            route,
+            addresses,
             headers=login if send_login else {},
             timeouts=timeouts,
             requests_in_flight=requests_in_flight,

@@ -119,7 +119,7 @@ class VonageMessages(vonage_account.Account):
     def __init__(
         self,
         settings: VonageMessagesSettings,
-        route: base.Route,
+        addresses: base.Addresses,
         timeouts: base.Timeouts,
         requests_in_flight: int,
     ) -> None:
@@ -127,14 +127,14 @@ class VonageMessages(vonage_account.Account):
         super().__init__(
             settings,
             settings.base_url,
-            route,
+            addresses,
             timeouts,
             requests_in_flight,
             send_login=key is None,
         )
         self._settings = settings
         # Without our reference in it: that comes back in the body, which is signed.
-        self._reports, _, _ = route.reports("").partition("?")
+        self._reports, _, _ = addresses.reports("").partition("?")
         self._private_key = None if key is None else _load(key)
         self._token, self._token_until = "", 0.0
 
@@ -187,7 +187,7 @@ class VonageMessages(vonage_account.Account):
         """
         base_url, sender = self._settings.base_url, sender or self._settings.sender
         problems = [
-            checks.receiver_problem(self.route, base_url),
+            checks.receiver_problem(self.addresses, base_url),
             checks.sender_problem(sender, self._mend("sender")),
         ]
         application = self._settings.application_id
@@ -217,7 +217,7 @@ class VonageMessages(vonage_account.Account):
         return None
 
     def _mend(self, setting: str) -> str:
-        return checks.mend(self.route, self._settings.kind, setting)
+        return checks.mend(self.addresses, self._settings.kind, setting)
 
     def polled(self, record: dict[str, Any]) -> Report:
         """Make a report of a record of the Reports API."""

@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 
 from sqlalchemy import event
 
-from adapters.gateways.base import Answer, Finding, Outgoing, Route, Suspect, Timeouts
+from adapters.gateways.base import Addresses, Answer, Finding, Outgoing, Suspect, Timeouts
 from adapters.gateways.twilio import Twilio
 from adapters.gateways.values import objects
 from data import batches, database, deferral, doubts, ledger, runs
@@ -84,7 +84,7 @@ def gateway(work: Work) -> Twilio:
     adapter = AskedByReference if work.proves_absence else Witnessed
     made = adapter(
         twilio(work.gateway_url),
-        Route("sandbox", work.receiver_url),
+        Addresses("sandbox", work.receiver_url),
         Timeouts(request=settings().request_timeout),
         settings().requests_in_flight,
     )

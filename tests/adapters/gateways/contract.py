@@ -5,7 +5,7 @@ from pathlib import Path
 
 from adapters.gateways import KINDS, make_gateway
 from adapters.gateways.base import Gateway, GatewaySettings, Timeouts
-from tests.adapters.gateways.example import ROUTE, Example
+from tests.adapters.gateways.example import ADDRESSES, Example
 
 FILES = (Path(__file__).parent / "examples").glob("[!_]*.py")
 EXAMPLES: dict[str, Example] = {
@@ -26,9 +26,9 @@ def settings(kind: str, base_url: str) -> GatewaySettings:
 def gateway(kind: str, base_url: str, *, timeout: float = 5, in_flight: int = 8) -> Gateway:
     """The adapter, not open yet."""
     return make_gateway(
-        ROUTE.gateway,
+        ADDRESSES.gateway,
         settings(kind, base_url),
-        receiver_url=ROUTE.receiver_url,
+        receiver_url=ADDRESSES.receiver_url,
         timeouts=Timeouts(timeout, timeout),
         requests_in_flight=in_flight,
     )

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from adapters.gateways import KINDS
-from adapters.gateways.base import Callback, Outgoing, Route
+from adapters.gateways.base import Addresses, Callback, Outgoing
 from tests.adapters.gateways.wire import Request, Respond
 
 HTTP_KINDS = sorted(kind for kind in KINDS if "base_url" in KINDS[kind].model_fields)
 """Those that send by HTTP: the others have no such address, and no request to look at."""
 
-ROUTE = Route("main", "http://127.0.0.1:8780")
+ADDRESSES = Addresses("main", "http://127.0.0.1:8780")
 SUBMISSION = "s1"
 
 
@@ -40,7 +40,7 @@ class Example:
     """False: the gateway gives one id to a request, or tells none of several messages in one."""
     report: Callback | None = None
     """The report that message m1 of window s1 to +12125550101 was delivered, not yet authentic; it
-    comes to `ROUTE.reports("m1")` or `ROUTE.reports_of("s1")`."""
+    comes to `ADDRESSES.reports("m1")` or `ADDRESSES.reports_of("s1")`."""
     sign: Callable[[Callback], Callback] | None = None
     """Make it authentic, now: with a signature, or with the token in the address."""
     ages: bool = False

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from adapters.gateways.base import Route, Timeouts
+from adapters.gateways.base import Addresses, Timeouts
 from adapters.gateways.plivo import Plivo, PlivoSettings
 
 AUTH_ID = "MA" + "0" * 18
@@ -17,4 +17,4 @@ def plivo(base_url: str, **settings: Any) -> Plivo:
     made = PlivoSettings(
         auth_id=AUTH_ID, auth_token=SecretStr(TOKEN), base_url=base_url, **settings
     )
-    return Plivo(made, Route("main", "http://127.0.0.1:8780"), Timeouts(5, 5), 8)
+    return Plivo(made, Addresses("main", "http://127.0.0.1:8780"), Timeouts(5, 5), 8)

@@ -141,7 +141,7 @@ class Stage:
             "to": self.settings.sender,
             "body": text,
             # What an operator enters at the gateway.
-            "url": getattr(adapter, "inbound_url", adapter.route.inbound),
+            "url": getattr(adapter, "inbound_url", adapter.addresses.inbound),
         }
         answer = self.sandbox.client.post("/_send_inbound", json=reply).raise_for_status()
         return int(answer.json()["status"])

@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from adapters.gateways.base import Answer, Callback, ErrorClass, Outgoing, Route, Suspect, Timeouts
+from adapters.gateways.base import (
+    Addresses,
+    Answer,
+    Callback,
+    ErrorClass,
+    Outgoing,
+    Suspect,
+    Timeouts,
+)
 from adapters.gateways.infobip import Infobip, InfobipSettings
 from tests.adapters.gateways.wire import Reaction, Request, Respond, Wire
 
@@ -24,7 +32,7 @@ def infobip(base_url: str, **settings: Any) -> Infobip:
         base_url=base_url,
         **settings,
     )
-    return Infobip(made, Route("main", "http://127.0.0.1:8780"), Timeouts(5, 5), 8)
+    return Infobip(made, Addresses("main", "http://127.0.0.1:8780"), Timeouts(5, 5), 8)
 
 
 def message(number: int = 1, text: str = "Hello", **changes: Any) -> Outgoing:

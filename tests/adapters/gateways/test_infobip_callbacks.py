@@ -9,12 +9,12 @@ import pytest
 from pydantic import SecretStr
 
 from adapters.gateways.base import (
+    Addresses,
     Callback,
     CallbackError,
     ErrorClass,
     Inbound,
     Report,
-    Route,
     Status,
     Timeouts,
 )
@@ -22,7 +22,7 @@ from adapters.gateways.callbacks import with_token
 from adapters.gateways.infobip import Infobip, InfobipSettings
 
 TOKEN = "a-token-of-our-own-making"
-ROUTE = Route("main", "https://sms.example.com")
+ADDRESSES = Addresses("main", "https://sms.example.com")
 REPORT: dict[str, Any] = {
     "bulkId": "B1",
     "messageId": "m1",
@@ -51,7 +51,7 @@ MO = {
 @pytest.fixture
 def infobip() -> Infobip:
     settings = InfobipSettings(api_key=SecretStr("k"), callback_token=SecretStr(TOKEN))
-    return Infobip(settings, ROUTE, Timeouts(), 8)
+    return Infobip(settings, ADDRESSES, Timeouts(), 8)
 
 
 def called(url: str, *results: dict[str, Any]) -> Callback:
@@ -59,7 +59,7 @@ def called(url: str, *results: dict[str, Any]) -> Callback:
 
 
 def reported(infobip: Infobip, **changes: Any) -> Report:
-    [report], inbound = infobip.parse(called(ROUTE.reports("m1"), REPORT | changes))
+    [report], inbound = infobip.parse(called(ADDRESSES.reports("m1"), REPORT | changes))
     assert inbound == []
     return report
 
@@ -67,7 +67,7 @@ def reported(infobip: Infobip, **changes: Any) -> Report:
 # Tokens
 
 
-@pytest.mark.parametrize("url", [ROUTE.reports("m1"), ROUTE.inbound])
+@pytest.mark.parametrize("url", [ADDRESSES.reports("m1"), ADDRESSES.inbound])
 def test_a_token_is_good_for_its_own_address(infobip: Infobip, url: str) -> None:
     assert infobip.verify(called(with_token(url, TOKEN)))
     assert not infobip.verify(called(url))
@@ -75,12 +75,12 @@ def test_a_token_is_good_for_its_own_address(infobip: Infobip, url: str) -> None
 
 
 def test_the_address_for_replies_has_a_token_of_its_own(infobip: Infobip) -> None:
-    assert infobip.inbound_url.startswith(f"{ROUTE.inbound}?token=")
+    assert infobip.inbound_url.startswith(f"{ADDRESSES.inbound}?token=")
     assert infobip.verify(called(infobip.inbound_url, MO))
 
 
 def test_the_token_of_one_message_is_not_good_for_another(infobip: Infobip) -> None:
-    url = with_token(ROUTE.reports("m1"), TOKEN)
+    url = with_token(ADDRESSES.reports("m1"), TOKEN)
     assert not infobip.verify(called(url.replace("ref=m1", "ref=m2")))
 
 
@@ -101,14 +101,14 @@ def test_a_report_says_whose_it_is_when_it_was_and_what_it_cost(infobip: Infobip
 
 def test_one_callback_may_bring_several_reports(infobip: Infobip) -> None:
     pending = REPORT | {"status": {"groupName": "PENDING", "name": "PENDING_ENROUTE"}}
-    reports, _ = infobip.parse(called(ROUTE.reports("m1"), pending, REPORT))
+    reports, _ = infobip.parse(called(ADDRESSES.reports("m1"), pending, REPORT))
     assert [report.status for report in reports] == ["sent", "delivered"]
 
 
 def test_the_address_of_one_message_is_not_good_for_a_report_of_another(infobip: Infobip) -> None:
     other = REPORT | {"messageId": "m2"}
     with pytest.raises(CallbackError, match="another message"):
-        infobip.parse(called(ROUTE.reports("m1"), REPORT, other))
+        infobip.parse(called(ADDRESSES.reports("m1"), REPORT, other))
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_no_price_is_not_a_price_of_nothing(
     assert (report.price, report.currency) == expected
 
 
-@pytest.mark.parametrize("url", [ROUTE.reports("m1"), ROUTE.inbound])
+@pytest.mark.parametrize("url", [ADDRESSES.reports("m1"), ADDRESSES.inbound])
 @pytest.mark.parametrize(
     "body",
     [
@@ -202,7 +202,7 @@ def test_what_is_no_callback_is_said_to_be_none(infobip: Infobip, url: str, body
 
 def test_the_address_of_a_message_is_not_good_for_a_reply(infobip: Infobip) -> None:
     with pytest.raises(CallbackError):
-        infobip.parse(called(ROUTE.reports("m1"), MO | {"messageId": "m1"}))
+        infobip.parse(called(ADDRESSES.reports("m1"), MO | {"messageId": "m1"}))
 
 
 # Inbound messages
@@ -210,7 +210,7 @@ def test_the_address_of_a_message_is_not_good_for_a_reply(infobip: Infobip) -> N
 
 def test_inbound_messages_are_read_whole_with_their_keyword(infobip: Infobip) -> None:
     short = MO | {"messageId": "2", "to": "12345"}
-    assert infobip.parse(called(ROUTE.inbound, MO, short)) == (
+    assert infobip.parse(called(ADDRESSES.inbound, MO, short)) == (
         [],
         [
             Inbound("817790313235066447", "+12125550101", "+15005550006", "STOP now"),

@@ -7,10 +7,10 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from adapters.gateways.base import (
+    Addresses,
     Answer,
     ErrorClass,
     Outgoing,
-    Route,
     Timeouts,
 )
 from adapters.gateways.callbacks import with_token
@@ -32,7 +32,7 @@ def jasmin(base_url: str, **settings: Any) -> Jasmin:
         callback_token=SecretStr(TOKEN),
         **{"sender": "Acme", **settings},
     )
-    return Jasmin(made, Route("main", "http://127.0.0.1:8780"), Timeouts(5, 5), 8)
+    return Jasmin(made, Addresses("main", "http://127.0.0.1:8780"), Timeouts(5, 5), 8)
 
 
 def message(**changes: Any) -> Outgoing:

@@ -11,12 +11,12 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from adapters.gateways.base import (
+    Addresses,
     Answer,
     Callback,
     CallbackError,
     ErrorClass,
     Outgoing,
-    Route,
     Status,
     Timeouts,
 )
@@ -42,7 +42,7 @@ def kannel(base_url: str, route: str = "http://127.0.0.1:8780", **settings: Any)
         callback_token=SecretStr(TOKEN),
         **values,
     )
-    return Kannel(made, Route("main", route), Timeouts(5, 5), 8)
+    return Kannel(made, Addresses("main", route), Timeouts(5, 5), 8)
 
 
 def message(**changes: Any) -> Outgoing:

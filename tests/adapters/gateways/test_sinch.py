@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from adapters.gateways.base import Answer, ErrorClass, Outgoing, Route, Suspect, Timeouts
+from adapters.gateways.base import Addresses, Answer, ErrorClass, Outgoing, Suspect, Timeouts
 from adapters.gateways.http import LARGEST_BODY
 from adapters.gateways.sinch import Sinch, SinchSettings
 from tests.adapters.gateways.wire import Reaction, Request, Respond, Wire
@@ -26,7 +26,7 @@ def sinch(base_url: str, **settings: Any) -> Sinch:
         base_url=base_url,
         **settings,
     )
-    return Sinch(made, Route("main", "http://127.0.0.1:8780"), Timeouts(5, 5), 8)
+    return Sinch(made, Addresses("main", "http://127.0.0.1:8780"), Timeouts(5, 5), 8)
 
 
 def message(number: int = 1, text: str = "Hello", **changes: Any) -> Outgoing:

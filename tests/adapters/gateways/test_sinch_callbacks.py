@@ -11,12 +11,12 @@ import pytest
 from pydantic import SecretStr
 
 from adapters.gateways.base import (
+    Addresses,
     Callback,
     CallbackError,
     ErrorClass,
     Inbound,
     Report,
-    Route,
     Status,
     Timeouts,
 )
@@ -50,7 +50,7 @@ def sinch() -> Sinch:
     settings = SinchSettings(
         service_plan_id="plan1", api_token=SecretStr("t"), callback_secret=SecretStr(SECRET)
     )
-    return Sinch(settings, Route("main", "https://sms.example.com"), Timeouts(), 8)
+    return Sinch(settings, Addresses("main", "https://sms.example.com"), Timeouts(), 8)
 
 
 def signed(body: bytes, *, secret: str = SECRET, age: float = 0, **headers: str) -> Callback:

@@ -9,11 +9,11 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from adapters.gateways.base import (
+    Addresses,
     Answer,
     ErrorClass,
     Outgoing,
     Report,
-    Route,
     Status,
     Timeouts,
 )
@@ -34,7 +34,7 @@ def vonage(base_url: str, receiver: str = RECEIVER, **settings: Any) -> Vonage:
         base_url=base_url,
         **settings,
     )
-    return Vonage(made, Route("main", receiver), Timeouts(5, 5), 8)
+    return Vonage(made, Addresses("main", receiver), Timeouts(5, 5), 8)
 
 
 def message(**changes: Any) -> Outgoing:

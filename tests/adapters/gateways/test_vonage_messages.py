@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from pydantic import SecretStr, ValidationError
 
 from adapters.gateways import vonage_messages as module
-from adapters.gateways.base import Answer, ErrorClass, Outgoing, Route, Timeouts
+from adapters.gateways.base import Addresses, Answer, ErrorClass, Outgoing, Timeouts
 from adapters.gateways.vonage_messages import VonageMessages, VonageMessagesSettings
 from tests.adapters.gateways.wire import Reaction, Respond, Wire
 
@@ -56,7 +56,7 @@ def vonage_messages(base_url: str, **settings: Any) -> VonageMessages:
         base_url=base_url,
         **settings,
     )
-    return VonageMessages(made, Route("main", RECEIVER), Timeouts(5, 5), 8)
+    return VonageMessages(made, Addresses("main", RECEIVER), Timeouts(5, 5), 8)
 
 
 def message(**changes: Any) -> Outgoing:

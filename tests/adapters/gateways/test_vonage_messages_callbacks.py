@@ -82,15 +82,17 @@ def test_a_signed_webhook_verifies_as_it_does_with_vonages_own_code() -> None:
         {"payload_hash": 7},
         {"iat": None},
         {"iat": "now"},
-        {"iat": int(time.time()) - 400},
-        {"iat": int(time.time()) + 400},
-        {"exp": int(time.time()) - 400},
         {"secret": "another-signature-secret-of-32-by"},
     ],
     ids=str,
 )
 def test_a_token_that_does_not_prove_it_does_not_verify(claims: dict[str, Any]) -> None:
     assert not GATEWAY.verify(callback(**claims))
+
+
+@pytest.mark.parametrize(("claim", "off"), [("iat", -400), ("iat", 400), ("exp", -400)])
+def test_a_token_of_another_time_does_not_verify(claim: str, off: int) -> None:
+    assert not GATEWAY.verify(callback(**{claim: int(time.time()) + off}))
 
 
 @pytest.mark.parametrize("age", [0, 200, -200])

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from adapters.gateways.base import Route, Timeouts
+from adapters.gateways.base import Addresses, Timeouts
 from adapters.gateways.twilio import Twilio, TwilioSettings
 
 SID = "AC" + "5" * 32
@@ -17,4 +17,4 @@ def twilio(base_url: str, **settings: Any) -> Twilio:
     made = TwilioSettings(
         account_sid=SID, auth_token=SecretStr(TOKEN), base_url=base_url, **settings
     )
-    return Twilio(made, Route("main", "http://127.0.0.1:8780"), Timeouts(5, 5), 8)
+    return Twilio(made, Addresses("main", "http://127.0.0.1:8780"), Timeouts(5, 5), 8)

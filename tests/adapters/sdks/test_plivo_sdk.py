@@ -23,10 +23,10 @@ from plivo.utils.signature_v3 import (
 )
 
 from adapters.gateways.base import (
+    Addresses,
     Callback,
     Inbound,
     Outgoing,
-    Route,
     Status,
     Suspect,
     Timeouts,
@@ -204,7 +204,7 @@ def test_we_accept_the_signatures_that_the_sdk_makes_of_a_get(url: str) -> None:
 
 def _adapter(sandbox: Sandbox, receiver: Receiver) -> Plivo:
     settings = PlivoSettings.model_validate(sandbox.settings("plivo"))
-    return Plivo(settings, Route("main", receiver.address), Timeouts(5, 5), 8)
+    return Plivo(settings, Addresses("main", receiver.address), Timeouts(5, 5), 8)
 
 
 @pytest.mark.anyio

@@ -11,11 +11,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from telnyx.lib.webhook_verification import WebhookVerificationError, verify_webhook_signature
 
 from adapters.gateways.base import (
+    Addresses,
     Callback,
     ErrorClass,
     Inbound,
     Outgoing,
-    Route,
     Status,
     Timeouts,
 )
@@ -145,7 +145,7 @@ def test_the_sdk_accepts_the_signature_of_the_sandboxs_inbound_message(
 @pytest.mark.parametrize("seconds", [0, -290, 290, -310, 310])
 def test_we_and_the_sdk_accept_the_same_signatures(seconds: int) -> None:
     settings = TelnyxSettings.model_validate(EXAMPLE.settings)
-    gateway = Telnyx(settings, Route("main", "http://127.0.0.1"), Timeouts(5, 5), 8)
+    gateway = Telnyx(settings, Addresses("main", "http://127.0.0.1"), Timeouts(5, 5), 8)
     signed = sign(EXAMPLE.report, time.time() + seconds)
     assert gateway.verify(signed) is validated(signed, PUBLIC) is (abs(seconds) < 300)
 
@@ -155,7 +155,7 @@ def test_we_and_the_sdk_accept_the_same_signatures(seconds: int) -> None:
 
 def _adapter(sandbox: Sandbox, receiver: Receiver) -> Telnyx:
     settings = TelnyxSettings.model_validate(sandbox.settings("telnyx"))
-    return Telnyx(settings, Route("main", receiver.address), Timeouts(5, 5), 8)
+    return Telnyx(settings, Addresses("main", receiver.address), Timeouts(5, 5), 8)
 
 
 @pytest.mark.anyio

@@ -49,7 +49,9 @@ def sdk(host: str) -> Vonage:
 
 def adapter(sandbox: Sandbox, receiver: Receiver, **changes: Any) -> VonageMessages:
     settings = VonageMessagesSettings.model_validate(sandbox.settings("vonage-messages") | changes)
-    return VonageMessages(settings, base.Route("main", receiver.address), base.Timeouts(5, 5), 8)
+    return VonageMessages(
+        settings, base.Addresses("main", receiver.address), base.Timeouts(5, 5), 8
+    )
 
 
 def sms(to: str, text: str = "Hello", **fields: object) -> Sms:

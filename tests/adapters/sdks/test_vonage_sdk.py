@@ -51,7 +51,7 @@ def sdk(host: str) -> Vonage:
 @pytest.fixture
 def adapter(sandbox: Sandbox, receiver: Receiver) -> Adapter:
     settings = VonageSettings.model_validate(sandbox.settings("vonage"))
-    return Adapter(settings, base.Route("main", receiver.address), base.Timeouts(5, 5), 8)
+    return Adapter(settings, base.Addresses("main", receiver.address), base.Timeouts(5, 5), 8)
 
 
 def sms(to: str, text: str = "Hello", **fields: object) -> SmsMessage:
@@ -151,7 +151,7 @@ def test_we_accept_the_signatures_that_the_sdk_makes(
     settings = sandbox.settings("vonage") | {"signature_method": method}
     gateway = Adapter(
         VonageSettings.model_validate(settings),
-        base.Route("main", "http://127.0.0.1:8780"),
+        base.Addresses("main", "http://127.0.0.1:8780"),
         base.Timeouts(5, 5),
         8,
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from adapters.gateways.base import Callback
 from adapters.gateways.callbacks import with_token
-from tests.adapters.gateways.example import ROUTE, Example, numbers
+from tests.adapters.gateways.example import ADDRESSES, Example, numbers
 from tests.adapters.gateways.wire import Request, Respond
 
 KEY, TOKEN = "the-api-key", "a-token-of-our-own-making"
@@ -56,7 +56,7 @@ EXAMPLE = Example(
     refuse=_refuse,
     report=Callback(
         "POST",
-        ROUTE.reports("m1"),
+        ADDRESSES.reports("m1"),
         {"content-type": "application/json"},
         json.dumps({"results": [REPORT]}).encode(),
     ),

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from adapters.gateways import callbacks
 from adapters.gateways.base import Callback
-from tests.adapters.gateways.example import ROUTE, Example
+from tests.adapters.gateways.example import ADDRESSES, Example
 from tests.adapters.gateways.wire import Request, Respond
 
 TOKEN = "the-callback-token"
@@ -29,7 +29,7 @@ EXAMPLE = Example(
     refuse=_refuse,
     report=Callback(
         "POST",
-        ROUTE.reports("m1"),
+        ADDRESSES.reports("m1"),
         {"content-type": "application/x-www-form-urlencoded"},
         b"id=16fd2706&level=2&message_status=DELIVRD&connector=c&id_smsc=2567&err=000",
     ),

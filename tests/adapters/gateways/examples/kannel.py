@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from adapters.gateways import callbacks
 from adapters.gateways.base import Callback
-from tests.adapters.gateways.example import ROUTE, Example
+from tests.adapters.gateways.example import ADDRESSES, Example
 from tests.adapters.gateways.wire import Request, Respond
 
 TOKEN = "the-callback-token"
@@ -31,6 +31,6 @@ EXAMPLE = Example(
     accept=_accept,
     refuse=_refuse,
     own_ids=False,
-    report=Callback("GET", ROUTE.reports("m1") + REPORT, {}, b""),
+    report=Callback("GET", ADDRESSES.reports("m1") + REPORT, {}, b""),
     sign=_sign,
 )

@@ -5,7 +5,7 @@ from dataclasses import replace
 from plivo.utils.signature_v3 import construct_post_url, get_signature_v3
 
 from adapters.gateways.base import Callback
-from tests.adapters.gateways.example import ROUTE, SUBMISSION, Example, numbers
+from tests.adapters.gateways.example import ADDRESSES, SUBMISSION, Example, numbers
 from tests.adapters.gateways.wire import Request, Respond
 
 TOKEN = "the-secret"
@@ -41,7 +41,7 @@ EXAMPLE = Example(
     own_ids=False,
     report=Callback(
         "POST",
-        ROUTE.reports_of(SUBMISSION),
+        ADDRESSES.reports_of(SUBMISSION),
         {"content-type": "application/x-www-form-urlencoded"},
         b"MessageUUID=uuid-1&Status=delivered&To=12125550101",
     ),

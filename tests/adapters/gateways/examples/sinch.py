@@ -7,7 +7,7 @@ from dataclasses import replace
 from sinch.domains.authentication.sinch_events.v1 import authentication_validation as signing
 
 from adapters.gateways.base import Callback
-from tests.adapters.gateways.example import ROUTE, SUBMISSION, Example, numbers
+from tests.adapters.gateways.example import ADDRESSES, SUBMISSION, Example, numbers
 from tests.adapters.gateways.wire import Request, Respond
 
 TOKEN, SECRET = "the-token", "the-callback-secret"
@@ -55,7 +55,7 @@ EXAMPLE = Example(
     own_ids=False,
     report=Callback(
         "POST",
-        ROUTE.reports_of(SUBMISSION),
+        ADDRESSES.reports_of(SUBMISSION),
         {"content-type": "application/json"},
         json.dumps(REPORT).encode(),
     ),

@@ -8,7 +8,7 @@ from dataclasses import replace
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from adapters.gateways.base import Callback
-from tests.adapters.gateways.example import ROUTE, Example
+from tests.adapters.gateways.example import ADDRESSES, Example
 from tests.adapters.gateways.wire import Request, Respond
 
 PRIVATE = Ed25519PrivateKey.from_private_bytes(b"0" * 32)
@@ -48,7 +48,7 @@ EXAMPLE = Example(
     refuse=_refuse,
     report=Callback(
         "POST",
-        ROUTE.reports("m1"),
+        ADDRESSES.reports("m1"),
         {"content-type": "application/json"},
         json.dumps({"data": EVENT}).encode(),
     ),

@@ -5,7 +5,7 @@ from dataclasses import replace
 from twilio.request_validator import RequestValidator
 
 from adapters.gateways.base import Callback
-from tests.adapters.gateways.example import ROUTE, Example
+from tests.adapters.gateways.example import ADDRESSES, Example
 from tests.adapters.gateways.wire import Request, Respond
 
 TOKEN = "the-secret"
@@ -32,7 +32,7 @@ EXAMPLE = Example(
     refuse=_refuse,
     report=Callback(
         "POST",
-        ROUTE.reports("m1"),
+        ADDRESSES.reports("m1"),
         {"content-type": "application/x-www-form-urlencoded"},
         b"MessageSid=SM1&MessageStatus=delivered&To=%2B12125550101",
     ),

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlencode
 from vonage import Auth
 
 from adapters.gateways.base import Callback
-from tests.adapters.gateways.example import ROUTE, Example
+from tests.adapters.gateways.example import ADDRESSES, Example
 from tests.adapters.gateways.wire import Request, Respond
 
 SECRET = "the-signature-secret"
@@ -42,7 +42,7 @@ EXAMPLE = Example(
     refuse=_refuse,
     report=Callback(
         "POST",
-        ROUTE.reports("m1").partition("?")[0],
+        ADDRESSES.reports("m1").partition("?")[0],
         {"content-type": "application/x-www-form-urlencoded"},
         b"msisdn=12125550101&to=Acme&messageId=0A1&client-ref=m1&status=delivered&err-code=0"
         b"&price=0.0333&nonce=5f",

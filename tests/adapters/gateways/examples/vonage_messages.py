@@ -8,7 +8,7 @@ from dataclasses import replace
 import jwt
 
 from adapters.gateways.base import Callback
-from tests.adapters.gateways.example import ROUTE, Example
+from tests.adapters.gateways.example import ADDRESSES, Example
 from tests.adapters.gateways.wire import Request, Respond
 
 SECRET = "the-signature-secret-of-32-bytes-"
@@ -44,7 +44,7 @@ EXAMPLE = Example(
     refuse=_refuse,
     report=Callback(
         "POST",
-        ROUTE.reports("m1").partition("?")[0],
+        ADDRESSES.reports("m1").partition("?")[0],
         {"content-type": "application/json"},
         b'{"message_uuid":"aaaaaaaa-1","to":"12125550101","from":"Acme","channel":"sms",'
         b'"timestamp":"2026-11-24T12:00:00Z","status":"delivered","client_ref":"m1"}',
