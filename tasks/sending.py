@@ -59,6 +59,8 @@ class Tally:
     counts: Counter[str] = field(default_factory=Counter)
     stopped: str = ""
     """Why the batch ended before its messages did; empty when it ran to its end."""
+    switched: list[str] = field(default_factory=list)
+    """Gateways that were taken out meanwhile, and why."""
 
 
 @impersonal
@@ -315,7 +317,10 @@ class _Batch:
 
     def _switch(self, what: str, answer: Answer) -> bool:
         """Have other gateways of the route send the rest; False where there is none."""
-        self.switched = routing.switch(self.run, self.gateway, f"{what} ({_said(answer)})")
+        reason = f"{what} ({_said(answer)})"
+        self.switched = routing.switch(self.run, self.gateway, reason)
+        if self.switched:
+            self.tally.switched.append(f"gateway {self.gateway} is taken out: it {reason}")
         return self.switched
 
     def _slow_down(self, answers: Sequence[Answer]) -> None:

@@ -141,8 +141,9 @@ def plan_partition(
 def send_batch(held: Held) -> dict[str, int]:
     """Send one batch. Retrying is safe: only what is still queued can be claimed."""
     tally = sending.send_batch(held, gateway_of)
-    if tally.stopped:
-        get_run_logger().warning(tally.stopped)
+    for told in (*tally.switched, tally.stopped):
+        if told:
+            get_run_logger().warning(told)
     return dict(tally.counts)
 
 

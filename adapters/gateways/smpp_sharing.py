@@ -16,6 +16,8 @@ from adapters.gateways.http import NotSentError
 from adapters.gateways.smpp_session import BIND_TRANSMITTER, SUBMIT_SM, Login, Session
 
 T = TypeVar("T")
+_LEAST = 0.05
+"""Seconds that an answer takes at least, when the window has been waited for."""
 
 _lock = threading.Lock()
 _shared: "dict[tuple[Login, int, Timeouts], Transmitter]" = {}
@@ -50,7 +52,8 @@ class Transmitter:
     async def _submit(self, body: bytes, seconds: float) -> tuple[int, bytes]:
         until = asyncio.get_running_loop().time() + seconds
         try:
-            async with asyncio.timeout_at(until):
+            # What is written at the last moment gets no answer in time.
+            async with asyncio.timeout_at(until - _LEAST):
                 await self._window.acquire()
         except TimeoutError:
             raise NotSentError(

@@ -80,7 +80,12 @@ def open_artifact(page: Any, installation: Any, kind: str, name: str) -> str:
     open_run(page, installation, name, "Artifacts")
     page.get_by_role("link", name=re.compile(f"{kind}-")).first.click()
     page.locator('a[href*="/artifacts/artifact/"]').first.click()
-    page.get_by_role("heading", name=f"{kind.capitalize()}: {name}").wait_for()
+    title = f"{kind.capitalize()}: {name}"
+    page.get_by_role("heading", name=title).wait_for()
+    # The page puts the document into its place once more after it has shown it.
+    page.wait_for_function(
+        "title => document.querySelector('main').innerText.includes(title)", arg=title
+    )
     return str(page.locator("main").inner_text())
 
 
