@@ -44,21 +44,20 @@ def of_run(run_id: str) -> list[GatewaySwitch]:
         return [GatewaySwitch(**row) for row in connection.execute(statement).mappings()]
 
 
-def take_out(run_id: str, gateway: str, reason: str) -> bool:
-    """Take a gateway out of a run; False where another sender has done so already."""
+def take_out(run_id: str, gateway: str, reason: str, moves: Collection[Move]) -> None:
+    """Take a gateway out of a run, once, and move what waits for it, in one transaction."""
     with writing() as connection:
         _lock(connection, run_id)
         known = select(col(GatewaySwitch.id)).where(
             *_out(run_id), col(GatewaySwitch.gateway) == gateway
         )
-        if connection.execute(known).first() is not None:
-            return False
-        connection.execute(
-            insert(GatewaySwitch).values(
-                run_id=run_id, gateway=gateway, reason=reason, happened_at=now(), moved=0
+        if connection.execute(known).first() is None:
+            connection.execute(
+                insert(GatewaySwitch).values(
+                    run_id=run_id, gateway=gateway, reason=reason, happened_at=now(), moved=0
+                )
             )
-        )
-        return True
+        _move(connection, run_id, moves)
 
 
 def take_in(run_id: str) -> None:
@@ -69,28 +68,32 @@ def take_in(run_id: str) -> None:
 
 def move(run_id: str, moves: Collection[Move]) -> int:
     """Give waiting messages of gateways that are out to others; return how many."""
-    total = 0
     with writing() as connection:
         _lock(connection, run_id)
-        gone = col(Message.gateway).in_([one.gateway for one in moves])
-        end_resending(connection, run_id, gone & col(Message.state).in_((QUEUED, DEFERRED)))
-        for one in moves:
-            moved = connection.execute(
-                update(Message)
-                .where(
-                    col(Message.run_id) == run_id,
-                    *_movable(one.gateway),
-                    _among(one.countries, one.others),
-                )
-                .values(gateway=one.to, sender=one.sender, retry_at=None)
-            ).rowcount
-            if moved:
-                connection.execute(
-                    update(GatewaySwitch)
-                    .where(*_out(run_id), col(GatewaySwitch.gateway) == one.gateway)
-                    .values(moved=col(GatewaySwitch.moved) + moved)
-                )
-            total += moved
+        return _move(connection, run_id, moves)
+
+
+def _move(connection: Connection, run_id: str, moves: Collection[Move]) -> int:
+    gone = col(Message.gateway).in_([one.gateway for one in moves])
+    end_resending(connection, run_id, gone & col(Message.state).in_((QUEUED, DEFERRED)))
+    total = 0
+    for one in moves:
+        moved = connection.execute(
+            update(Message)
+            .where(
+                col(Message.run_id) == run_id,
+                *_movable(one.gateway),
+                _among(one.countries, one.others),
+            )
+            .values(gateway=one.to, sender=one.sender, retry_at=None)
+        ).rowcount
+        if moved:
+            connection.execute(
+                update(GatewaySwitch)
+                .where(*_out(run_id), col(GatewaySwitch.gateway) == one.gateway)
+                .values(moved=col(GatewaySwitch.moved) + moved)
+            )
+        total += moved
     return total
 
 

@@ -15,7 +15,7 @@ from data.workspace import Workspace
 from flows.campaign import brief_of
 from flows.shards import sharded
 from flows.watch import leave_suspended, watched
-from tasks import reporting, sending, steps
+from tasks import judging, reporting, sending, steps
 from tasks.validation import Totals, Validator, render_report
 
 UNPLANNED = (runs.PREPARING, runs.FAILED)
@@ -144,6 +144,7 @@ def carry_on(run_id: str, *, unpause: bool = True) -> dict[str, int]:
     state = runs.get_run(run_id).state
     if state == runs.RECONCILING or (state == runs.PAUSED and unpause):
         switches.take_in(run_id)
+        judging.forget(run_id)
         runs.move(run_id, runs.SENDING, note="")
     if runs.get_run(run_id).state == runs.SENDING:
         try:

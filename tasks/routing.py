@@ -5,7 +5,6 @@ may have accepted stays with it. Statements are in `data/switches`, how a route 
 `adapters/gateways/route`.
 """
 
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,19 +12,12 @@ from typing import Any
 import pandas as pd
 
 from adapters.gateways import ADAPTERS
-from adapters.gateways.base import UNREACHABLE, Answer, GatewayError
+from adapters.gateways.base import GatewayError
 from adapters.gateways.route import Leg, RouteSettings
 from data import switches
 from data.switches import Move
 from data.tables import CampaignRun
 from tasks.composition import MAX_TEXT
-
-SAMPLE = 20
-"""Answers of a gateway that are needed to judge it; of the last 100."""
-FAILING = 0.5
-"""Share of them, without a connection or without a clear answer, from which on it is taken out."""
-
-_recent: dict[tuple[str, str], deque[Answer]] = {}
 
 
 @dataclass(frozen=True)
@@ -125,30 +117,13 @@ def resolve(name: str, settings: Mapping[str, Any], sender: str) -> Route:
     )
 
 
-def failed(answer: Answer) -> bool:
-    """Whether an answer speaks against the gateway itself."""
-    return answer.outcome == "unknown" or answer.error_code == UNREACHABLE
-
-
-def is_failing(run: CampaignRun, gateway: str, answers: Sequence[Answer]) -> Answer | None:
-    """Count answers of a gateway; return one of those where it fails beyond the threshold."""
-    recent = _recent.setdefault((run.id, gateway), deque(maxlen=100))
-    recent.extend(answers)
-    bad = [answer for answer in recent if failed(answer)]
-    if len(recent) < SAMPLE or len(bad) < FAILING * len(recent):
-        return None
-    recent.clear()
-    return bad[-1]
-
-
 def switch(run: CampaignRun, gateway: str, reason: str) -> bool:
     """Take a gateway out of a run; False where nobody stands in for it, and nothing was done."""
     route, out = route_of(run), switches.out(run.id) | {gateway}
     stands_in = any(move.gateway == gateway for move in route.moves(out))
     if not stands_in or any(switches.has_waiting(run.id, *left) for left in route.abandoned(out)):
         return False
-    switches.take_out(run.id, gateway, reason)
-    move_waiting(run)
+    switches.take_out(run.id, gateway, reason, list(route.moves(out)))
     return True
 
 

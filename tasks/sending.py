@@ -10,12 +10,13 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
 from typing import Any
 
-from adapters.gateways.base import UNREACHABLE, Answer, ErrorClass, Gateway, Outgoing
+from adapters.gateways.base import Answer, ErrorClass, Gateway, Outgoing
 from data import batches, consent_ledger, deferral, deliveries, ledger, pace, runs, switches
 from data.batches import Held
 from data.database import PATIENCE, UNAVAILABLE, clock, now, patiently, writing
@@ -24,7 +25,7 @@ from data.privacy import impersonal
 from data.senders import this_sender
 from data.settings import settings
 from data.tables import CampaignRun
-from tasks import routing
+from tasks import judging, routing
 from tasks.consent import hours
 from tasks.grouping import groups
 from tasks.pacing import Pacer
@@ -40,11 +41,6 @@ LEAD_SECONDS = 0.2
 """A window is claimed so long before its first slot, so that the claim does not eat the slot."""
 STAY_SECONDS = 5.0
 """A batch whose messages all wait longer for their retry is given back."""
-GIVE_UP_SECONDS = 300.0
-"""How long a gateway may be unreachable, with nothing accepted, before the run is paused."""
-CONTENT_STOP = 20
-"""So many refusals of the text or sender, with nothing accepted, stop the run: all would fail."""
-
 halted: set[str] = set()
 """Runs that this process is to send no further window of; it is about to end."""
 
@@ -74,28 +70,36 @@ def send_batch(held: Held, make_gateway: MakeGateway) -> Tally:
     tally = Tally()
     tried: set[str] = set()
     _freeze_memory()
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        while not tally.stopped and (gateway := _next_gateway(run, held, tried, tally)):
-            tried.add(gateway)
-            batch = _Batch(run, held, gateway, tally)
-            runner.run(batch.send(make_gateway(gateway)))
-            if batch.switched:
-                tried = {gateway}
-    batches.give_back(held)
+    try:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            while not tally.stopped and (gateway := _next_gateway(run, held, tried, tally)):
+                tried.add(gateway)
+                batch = _Batch(run, held, gateway, tally)
+                runner.run(batch.send(make_gateway(gateway)))
+                if batch.switched:
+                    tried = {gateway}
+    finally:
+        patiently(lambda: batches.give_back(held))
     return tally
 
 
 def _next_gateway(run: CampaignRun, held: Held, tried: set[str], tally: Tally) -> str | None:
     """Return a gateway that messages of a batch wait for; those that are out have been left."""
-    patiently(lambda: routing.move_waiting(run))
-    waiting = patiently(lambda: switches.waiting_gateway(run.id, held.batch, tried))
-    if waiting is not None and waiting in switches.out(run.id):
-        # It was the last one of its route, and gave some back after it was taken out.
-        tally.stopped = f"no gateway of the route {run.gateway} is left for some messages"
-        note = f"{tally.stopped}: mend one, then run `sms resume {run.id}`"
+    for moved in (False, True):
+        waiting = patiently(lambda: switches.waiting_gateway(run.id, held.batch, tried))
+        if waiting is None or waiting not in switches.out(run.id):
+            return waiting
+        if not moved:
+            patiently(lambda: routing.move_waiting(run))
+    # It was the last one of its route, and gave some back after it was taken out.
+    tally.stopped = f"no gateway of the route {run.gateway} is left for some messages"
+    _pause(run, f"{tally.stopped}: mend one, then run `sms resume {run.id}`")
+    return None
+
+
+def _pause(run: CampaignRun, note: str) -> None:
+    with suppress(runs.RunError):  # somebody has ended it meanwhile
         runs.move(run.id, runs.PAUSED, note=note)
-        return None
-    return waiting
 
 
 @cache
@@ -119,7 +123,6 @@ class _Batch:
         self.lane = pace.lane_of(gateway, routing.route_of(run).senders.get(gateway, run.sender))
         self.pacer = Pacer(self.lane)
         self.tally = tally
-        self.progress_at = time.monotonic()
         self.slots = asyncio.Semaphore(settings().requests_in_flight)
 
     async def send(self, gateway: Gateway) -> None:
@@ -145,6 +148,9 @@ class _Batch:
         state = runs.get_run(self.run.id).state
         if state != runs.SENDING:
             self.tally.stopped = f"the run is {state}"
+        elif self.gateway in switches.out(self.run.id):
+            self.switched = True
+            return False
         return state == runs.SENDING
 
     async def _wait_for_retry(self) -> bool:
@@ -193,7 +199,8 @@ class _Batch:
 
     async def _send_window(self, gateway: Gateway, claimed: Sequence[Claimed]) -> None:
         """Submit a claimed window, spaced at the lane's rate, and record every answer."""
-        answers = await self._submit_all(gateway, claimed)
+        requests = await self._submit_all(gateway, claimed)
+        answers = [answer for request in requests for answer in request]
         attempts = {message.id: message for message in claimed}
         opted_out = [a for a in answers if a.error_class is ErrorClass.OPTOUT]
 
@@ -212,9 +219,11 @@ class _Batch:
         if not goes_on:
             self.tally.stopped = "another sender has taken the batch"
         self.tally.counts.update(item.state for item in settled)
-        self._judge(answers)
+        self._slow_down(answers)
+        self._judge(requests)
 
-    async def _submit_all(self, gateway: Gateway, claimed: Sequence[Claimed]) -> list[Answer]:
+    async def _submit_all(self, gateway: Gateway, claimed: Sequence[Claimed]) -> list[list[Answer]]:
+        """Submit a window; return the answers to each of its requests."""
         outgoing = [self._outgoing(message) for message in claimed]
         rest = self._units(outgoing)
         requests: list[asyncio.Task[list[Answer]]] = []
@@ -226,7 +235,7 @@ class _Batch:
             leaves = leaves and await self._turn(own, rest)
             rest -= own
             requests.append(asyncio.create_task(self._submit(gateway, group, leaves)))
-        return [answer for answers in await asyncio.gather(*requests) for answer in answers]
+        return await asyncio.gather(*requests)
 
     def _units(self, messages: Sequence[Outgoing]) -> float:
         """What messages take of the lane."""
@@ -290,56 +299,26 @@ class _Batch:
             submission=message.submission or "",
         )
 
-    def _judge(self, answers: Sequence[Answer]) -> None:
-        """Stop the run, or go on by another gateway, where going on could only make it worse."""
-        asked = [answer for answer in answers if answer.error_code != NOT_STARTED]
-        failure = routing.is_failing(self.run, self.gateway, asked)
-        if failure is not None and self._switch("fails", failure):
+    def _judge(self, requests: Sequence[Sequence[Answer]]) -> None:
+        """Go on by another gateway, or stop the run, where going on could only make it worse."""
+        trouble = judging.judge(self.run.id, self.gateway, requests)
+        if trouble is None:
             return
-        if failure is not None and failure.outcome == "unknown":
-            self._stop(failure, "gives no clear answers, and more messages would be in doubt")
-            return
-        if any(answer.outcome == "accepted" for answer in answers):
-            self.progress_at = time.monotonic()
-            return
-        self._slow_down(answers)
-        account = [a for a in answers if a.error_class is ErrorClass.ACCOUNT]
-        content = [a for a in answers if a.error_class is ErrorClass.CONTENT]
-        unreachable = [a for a in answers if a.error_code == UNREACHABLE]
-        if account:
-            what = "cannot send from this account"
-            if not self._switch(what, account[0]):
-                self._stop(account[0], what)
-        elif len(content) == len(answers) and self._nothing_but_content():
-            self._stop(content[0], "refuses this text or sender for everybody")
-        elif unreachable and time.monotonic() - self.progress_at > GIVE_UP_SECONDS:
-            self._stop(unreachable[0], "cannot be reached")
-
-    def _switch(self, what: str, answer: Answer) -> bool:
-        """Have other gateways of the route send the rest; False where there is none."""
-        reason = f"{what} ({_said(answer)})"
-        self.switched = routing.switch(self.run, self.gateway, reason)
-        if self.switched:
+        reason = f"{trouble.what} ({_said(trouble.answer)})"
+        if trouble.switches and routing.switch(self.run, self.gateway, reason):
+            self.switched = True
             self.tally.switched.append(f"gateway {self.gateway} is taken out: it {reason}")
-        return self.switched
+        elif trouble.stops:
+            self.tally.stopped = (
+                f"the gateway {self.gateway} {reason}: mend it, then run `sms resume {self.run.id}`"
+            )
+            _pause(self.run, self.tally.stopped)
 
     def _slow_down(self, answers: Sequence[Answer]) -> None:
         """Hold the lane where a whole window was throttled: the others would be, too."""
         delays = [a.retry_after for a in answers if a.retry_after and a.error_code != NOT_STARTED]
         if delays and len(delays) == len(answers):
             pace.hold(self.lane, min(delays))
-
-    def _nothing_but_content(self) -> bool:
-        counts = self.tally.counts
-        return counts["rejected"] >= CONTENT_STOP and not counts[ledger.ACCEPTED]
-
-    def _stop(self, answer: Answer, what: str) -> None:
-        note = (
-            f"the gateway {self.gateway} {what} ({_said(answer)}): mend it,"
-            f" then run `sms resume {self.run.id}`"
-        )
-        runs.move(self.run.id, runs.PAUSED, note=note)
-        self.tally.stopped = note
 
 
 def _said(answer: Answer) -> str:

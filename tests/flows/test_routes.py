@@ -31,7 +31,7 @@ def test_a_gateway_that_is_down_is_told_and_another_sends(desk: Desk) -> None:
     assert desk.messages(people) == [1] * 40
     report = Workspace(said.run_id).report("report.md").read_text()
     [line] = [line for line in report.splitlines() if "no connection to" in line]
-    assert "| down | fails (unreachable" in line
+    assert "| down | cannot be reached (unreachable" in line
     assert "| 40 |" in line
 
 

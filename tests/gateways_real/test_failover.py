@@ -87,7 +87,7 @@ def test_every_row_is_accounted_for_and_nobody_is_messaged_twice(
 
     [switch] = switches.of_run(run.id)
     assert switch.gateway == "plivo"
-    assert switch.reason.startswith("fails (")
+    assert switch.reason.startswith(("cannot be reached (", "gives no clear answers"))
     by_gateway = Counter((m.gateway, m.state) for m in plans.messages(run).values())
     assert by_gateway[("kannel", "accepted")] == switch.moved > PEOPLE // 4
     # What was in flight when it died, at most two windows, is in doubt and stays with it.

@@ -129,7 +129,7 @@ def test_a_gateway_that_cannot_be_reached_is_taken_out(
     run = open_run("*: dead > two", fresh(pair, 40))
     send(run, make)
     assert by_gateway(run) == {("two", "accepted"): 40}
-    assert switches.of_run(run.id)[0].reason.startswith("fails (unreachable no connection")
+    assert switches.of_run(run.id)[0].reason.startswith("cannot be reached (unreachable")
 
 
 def test_what_got_no_clear_answer_is_never_sent_by_another(

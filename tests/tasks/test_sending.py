@@ -15,7 +15,7 @@ from data import ledger, runs
 from data.database import DatabaseError, now, writing
 from data.settings import settings
 from data.tables import CampaignRun
-from tasks import asking, sending
+from tasks import asking, judging, sending
 from tests import plans
 from tests.sandboxes import SID, TOKEN, Sandbox, start
 
@@ -216,7 +216,7 @@ def test_an_unreachable_gateway_leaves_everything_queued_and_pauses_the_run(
     free_port: Callable[[], int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sending, "GIVE_UP_SECONDS", 1.0)
+    monkeypatch.setattr(judging, "GIVE_UP_SECONDS", 1.0)
     run, port = plans.open_run(), free_port()
     plans.add_messages(run, fresh(sandbox, 2))
     send(run, lambda: gateway(port=port))
