@@ -22,9 +22,11 @@ from sqlalchemy import (
     bindparam,
     false,
     insert,
+    select,
     text,
 )
 from sqlalchemy.schema import CreateTable
+from sqlmodel import col
 
 from data.database import insert_frame, is_sqlite
 from data.tables import DeliveryEvent, InboundMessage, UtcDateTime
@@ -51,6 +53,8 @@ gives way to any final report.
 FINAL = RANK["delivered"]
 
 _LOCK = 7_735_002  # any number: PostgreSQL's advisory lock that every matching process takes
+_INBOUND_LOCK = 7_735_003  # likewise, of every process that stores inbound messages
+_SAME_REPLY = ("gateway", "gateway_message_id", "sender", "text")
 _ABOVE_IDS = 2**40
 _HIGHER = "folded.level > message.status_rank"
 
@@ -138,6 +142,31 @@ def append(connection: Connection, events: Sequence[Mapping[str, Any]] | pd.Data
         connection.execute(insert(DeliveryEvent), [{**_BLANK, **event} for event in events])
 
 
+def unseen(
+    connection: Connection, messages: Sequence[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """Return the inbound messages that are not stored yet, each once; nobody stores one meanwhile.
+
+    Gateways send again what they got no answer to, and a captured callback may be sent by others.
+    Sender and text count beside the gateway's id, because an SMSC may use an id again.
+    """
+    if not is_sqlite(connection):
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _INBOUND_LOCK})
+    ids = {message["gateway_message_id"] for message in messages} - {""}
+    stored = select(*(getattr(InboundMessage, name) for name in _SAME_REPLY)).where(
+        col(InboundMessage.gateway_message_id).in_(ids)
+    )
+    seen = {tuple(row) for row in connection.execute(stored)}
+    found = []
+    for message in messages:
+        same = tuple(message[name] for name in _SAME_REPLY)
+        if same not in seen:
+            found.append(message)
+        if message["gateway_message_id"]:
+            seen.add(same)
+    return found
+
+
 def append_inbound(connection: Connection, messages: Sequence[Mapping[str, Any]]) -> None:
     """Append inbound messages (MO); keys are those of `InboundMessage`, all but the id."""
     if messages:
@@ -149,11 +178,12 @@ def match(
 ) -> Matched:
     """Find the messages of up to `limit` open events with an id above `after`, oldest first.
 
-    By our reference; else by the reference of the window and the recipient; else by the gateway's
-    id of the message, or of one of its parts; else by its id of the request and the recipient.
-    Always of the gateway that the message went to. Two messages that fit are none: the event stays
-    open, as does one whose message is not known yet. Events received before `since` are left
-    alone. `apply` takes what this matched, in the same transaction, so that no crash parts them.
+    By our reference, where a number that is told agrees; else by the reference of the window and
+    the recipient; else by the gateway's id of the message, or of one of its parts; else by its id
+    of the request and the recipient. Always of the gateway that the message went to. Two messages
+    that fit are none: the event stays open, as does one whose message is not known yet. Events
+    received before `since` are left alone. `apply` takes what this matched, in the same
+    transaction, so that no crash parts them.
     """
     if not is_sqlite(connection):
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
@@ -217,13 +247,18 @@ _WAYS = [
         WHERE {_OPEN} GROUP BY e.id HAVING COUNT(*) = 1
     """)  # noqa: S608 - the conditions are those below
     for fits in (
-        "message ON message.id = e.reference AND message.gateway = e.gateway",
+        # After a restored backup nobody knows which gateway of a route has sent it.
+        "message ON message.id = e.reference"
+        " AND (message.gateway = e.gateway OR message.reason = 'restored')"
+        " AND (e.recipient IS NULL OR e.recipient = message.recipient)",
         "message ON message.submission = e.submission AND message.recipient = e.recipient"
         " AND message.gateway = e.gateway",
         "message ON message.gateway = e.gateway"
         " AND message.gateway_message_id = e.gateway_message_id",
-        "delivery_event AS told ON told.source = 'answer' AND told.gateway = e.gateway"
-        " AND told.gateway_message_id = e.gateway_message_id"
+        # The last one: an SMSC counts anew one day, and an answer may be stored twice.
+        "delivery_event AS told ON told.id = ("
+        "SELECT MAX(id) FROM delivery_event WHERE source = 'answer' AND gateway = e.gateway"
+        " AND gateway_message_id = e.gateway_message_id)"
         " JOIN message ON message.id = told.reference",
         "message ON message.gateway = e.gateway AND message.gateway_message_id = e.batch_id"
         " AND message.recipient = e.recipient",
@@ -286,6 +321,8 @@ _FOLD = text(f"""
 # A message that was never claimed has left nowhere, so no report can speak of it.
 _ACCEPT = text(f"""
     UPDATE message SET state = 'accepted', reason = '', rule = '', retry_at = NULL,
+        gateway = CASE WHEN message.reason = 'restored' THEN folded.gateway
+            ELSE message.gateway END,
         submitted_at = COALESCE(message.submitted_at, folded.first_seen), final_at = NULL
     FROM folded_event AS folded WHERE message.id = folded.message_id
         AND message.state <> 'accepted' AND message.attempt > 0

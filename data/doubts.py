@@ -121,6 +121,27 @@ def known_ids(number_keys: Collection[str]) -> dict[str, frozenset[str]]:
     return {key: frozenset(ids) for key, ids in found.items()}
 
 
+def unnamed(gateway: str, number_keys: Collection[str]) -> set[str]:
+    """Return the numbers, by key, that a gateway took messages to whose ids are not known yet.
+
+    What its list shows for such a number may be one of those.
+    """
+    keys, found = list(number_keys), set[str]()
+    with reading() as connection:
+        for start in range(0, len(keys), _PAGE):
+            found |= set(
+                connection.execute(
+                    select(col(Message.number_key)).where(
+                        col(Message.number_key).in_(keys[start : start + _PAGE]),
+                        col(Message.gateway) == gateway,
+                        col(Message.state) == ACCEPTED,
+                        col(Message.gateway_message_id).is_(None),
+                    )
+                ).scalars()
+            )
+    return found
+
+
 def settle(accepted: Mapping[str, str | None], absent: Sequence[str]) -> None:
     """Store what a look-up found: accepted (with the gateway's id), or proven never to be.
 
@@ -128,6 +149,9 @@ def settle(accepted: Mapping[str, str | None], absent: Sequence[str]) -> None:
     """
     doubt = [col(Message.id) == bindparam("of"), col(Message.state) == IN_DOUBT]
     with writing() as connection:
+        # What was put in doubt by a restored backup may not have come to its hours.
+        later = col(Message.opens_at) > clock(connection)
+        waits = case((later, DEFERRED), else_=QUEUED)
         if accepted:
             connection.execute(
                 update(Message)
@@ -146,7 +170,7 @@ def settle(accepted: Mapping[str, str | None], absent: Sequence[str]) -> None:
             )
         if absent:
             connection.execute(
-                update(Message).where(*doubt).values(state=QUEUED, reason="", owner=None),
+                update(Message).where(*doubt).values(state=waits, reason="", owner=None),
                 [{"of": key} for key in absent],
             )
 
@@ -165,6 +189,8 @@ def send_again(run_id: str, gateway: str, window: timedelta) -> int:
                 col(Message.run_id) == run_id,
                 col(Message.gateway) == gateway,
                 col(Message.state) == IN_DOUBT,
+                # Since a restored backup was taken another gateway may have sent it.
+                col(Message.reason) != "restored",
                 col(Message.submitted_at) > at - window / 2,
                 col(Message.attempt) < _MOST_ATTEMPTS,
                 col(Message.resend_until).is_(None) | (col(Message.resend_until) > at),

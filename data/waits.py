@@ -91,6 +91,15 @@ def refusals(run_id: str, most: int = 3) -> list[str]:
         return [str(code) for code in rows.scalars()]
 
 
+def waiting_gateways(run_id: str) -> set[str]:
+    """Return the gateways that queued messages of a run are to go by."""
+    queued = (col(Message.run_id) == run_id, col(Message.state) == ledger.QUEUED)
+    with reading() as connection:
+        return set(
+            connection.execute(select(col(Message.gateway)).where(*queued).distinct()).scalars()
+        )
+
+
 def lane(name: str) -> Lane | None:
     """Return a lane; None where nothing was ever sent by it."""
     with reading() as connection:

@@ -63,7 +63,11 @@ def _may_resend(run_id: str, gateway: str) -> bool:
 
 
 def _ask_about(messages: Sequence[Message], gateway: Gateway) -> Counter[str]:
-    known = doubts.known_ids({message.number_key for message in messages})
+    total, keys = len(messages), {message.number_key for message in messages}
+    if gateway.capabilities.recovery is Recovery.BY_NUMBER:
+        unclear = doubts.unnamed(messages[0].gateway, keys)
+        messages = [message for message in messages if message.number_key not in unclear]
+    known = doubts.known_ids(keys)
     suspects = [
         Suspect(
             id=message.id,
@@ -87,4 +91,4 @@ def _ask_about(messages: Sequence[Message], gateway: Gateway) -> Counter[str]:
     accepted = {key: gid for key, (outcome, gid) in found.items() if outcome == "accepted"}
     absent = [key for key, (outcome, _) in found.items() if outcome == "absent"]
     patiently(lambda: doubts.settle(accepted, absent))
-    return Counter(accepted=len(accepted), absent=len(absent), open=len(suspects) - len(found))
+    return Counter(accepted=len(accepted), absent=len(absent), open=total - len(found))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from adapters.gateways import values
 from adapters.gateways.base import Answer, ErrorClass
 from data import ledger
 from data.ledger import Claimed, Settled
@@ -33,9 +34,11 @@ def settle(answer: Answer, message: Claimed, at: datetime) -> Settled:
     if message.resend_until is not None and state not in (ledger.ACCEPTED, ledger.QUEUED):
         # Refused the second time: that says nothing of the first.
         state, reason = ledger.IN_DOUBT, "no_clear_answer"
-    delay = answer.retry_after
-    if delay is None:
+    if answer.retry_after is None:
         delay = min(30.0, 0.5 * 2 ** min(message.attempt, 6))
+    else:
+        # Whatever an adapter read: a date beyond the calendar would lose the window's answers.
+        delay = values.wait(answer.retry_after)
     return Settled(
         id=message.id,
         attempt=message.attempt,

@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 from data import batches, pace, runs
 from data.settings import settings
 from data.tables import CampaignRun
-from data.waits import Waits, lane, refusals, waits
+from data.waits import Waits, lane, refusals, waiting_gateways, waits
 from data.workspace import Workspace
+from tasks import routing
 
 QUIET = timedelta(seconds=90)
 """So long after a sender's last message without another one, its run is looked at as stuck."""
@@ -78,10 +79,17 @@ def _sending(run: CampaignRun, now: Waits) -> list[Wait]:
 
 
 def _ready(run: CampaignRun, now: Waits) -> Wait:
-    name = f"the lane of {run.gateway} and sender {run.sender or 'of its own choice'}"
-    its = lane(pace.lane_of(run.gateway, run.sender))
-    if its is not None and its.rate == 0:
-        return Wait(f"{now.ready:,} messages wait for {name}: its concurrency limit is 0", True)
+    queued_at = waiting_gateways(run.id)
+    lanes = {
+        f"the lane of {gateway} and sender {sender or 'of its own choice'}": lane(
+            pace.lane_of(gateway, sender)
+        )
+        for gateway, sender in routing.route_of(run).senders.items()
+        if gateway in queued_at
+    }
+    for name, its in lanes.items():
+        if its is not None and its.rate == 0:
+            return Wait(f"{now.ready:,} messages wait for {name}: its concurrency limit is 0", True)
     began = now.last_submitted_at or run.approved_at or run.created_at
     if not batches.processes(run.id) and now.at - began > QUIET:
         return Wait(
@@ -89,13 +97,18 @@ def _ready(run: CampaignRun, now: Waits) -> Wait:
             f" {_clock(began)}: `sms resume {run.id}` goes on",
             stuck=True,
         )
-    if its is None:
+    begun = {name: its for name, its in lanes.items() if its is not None}
+    if not begun:
         return Wait(f"{now.ready:,} messages wait for their sender to begin")
-    held = its.next_at - now.at.timestamp()
-    if held > pace.HORIZON + pace.WINDOW:
-        return Wait(f"{now.ready:,} messages wait {held:,.0f} s for {name}: it was told to wait")
-    left = timedelta(seconds=round(now.ready / its.rate))
-    return Wait(f"{now.ready:,} messages go out at {its.rate:,g} a second: about {left} left")
+    for name, its in begun.items():
+        held = its.next_at - now.at.timestamp()
+        if held > pace.HORIZON + pace.WINDOW:
+            return Wait(
+                f"{now.ready:,} messages wait {held:,.0f} s for {name}: it was told to wait"
+            )
+    rate = sum(its.rate for its in begun.values())
+    left = timedelta(seconds=round(now.ready / rate))
+    return Wait(f"{now.ready:,} messages go out at {rate:,g} a second: about {left} left")
 
 
 def _later(now: Waits) -> list[Wait]:

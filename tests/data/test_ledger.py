@@ -188,3 +188,13 @@ def test_nothing_is_claimed_of_a_plan_that_is_not_complete(database: str) -> Non
     plans.add_messages(run, plans.numbers(1))
     runs.store(run.id, planned=False)
     assert claim(run) == []
+
+
+@pytest.mark.parametrize(("hours", "state"), [(-1, "queued"), (1, "deferred")])
+def test_what_was_proven_absent_waits_for_its_hours(database: str, hours: int, state: str) -> None:
+    run = plans.open_run()
+    plans.add_messages(run, plans.numbers(1))
+    [message] = plans.messages(run).values()
+    plans.change(message.id, state="in_doubt", opens_at=now() + timedelta(hours=hours))
+    doubts.settle({}, [message.id])
+    assert plans.states(run) == [state]

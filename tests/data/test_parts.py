@@ -105,3 +105,32 @@ def test_a_part_that_was_refused_fails_the_message(database: str) -> None:
         part("p1", reference=None),
     )
     assert (stored().status, stored().error_code) == ("failed", "9")
+
+
+def test_an_answer_that_was_stored_twice_finds_its_receipts_all_the_same(database: str) -> None:
+    store(message(segments=2, gateway_message_id="p1"))
+    told = part("p2", "accepted", source="answer")
+    settle(told, told, part("p2", "undelivered", reference=None))
+    assert stored().status == "undelivered"
+
+
+def test_an_id_that_an_smsc_uses_again_is_that_of_the_later_message(database: str) -> None:
+    store(message(segments=2), message(id="m2", recipient=OTHER, segments=2))
+    settle(
+        part("7", "accepted", source="answer"),
+        part("7", "accepted", source="answer", reference="m2"),
+        part("7", "undelivered", reference=None),
+    )
+    assert (stored().status, stored("m2").status) == ("accepted", "undelivered")
+
+
+def test_our_reference_with_the_number_of_somebody_else_does_not_match(database: str) -> None:
+    store(message())
+    settle(event(recipient=OTHER))
+    assert (stored().status, open_events()) == (None, 1)
+
+
+def test_after_a_restored_backup_any_gateway_may_have_sent_it(database: str) -> None:
+    store(message(state="in_doubt", reason="restored"))
+    settle(event(gateway="other"))
+    assert (stored().state, stored().status, stored().gateway) == ("accepted", "delivered", "other")

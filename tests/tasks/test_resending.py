@@ -158,3 +158,14 @@ def test_who_must_not_get_it_any_more_stays_in_doubt(
     send_again(runs.get_run(run.id), make)
     assert plans.states(run) == ["queued" if what == "paused" else "in_doubt"]
     assert sandbox.accepted(number) == []
+
+
+def test_what_a_restored_backup_put_in_doubt_is_not_sent_again(
+    run: CampaignRun, sandbox: Sandbox, make: Callable[[], Gateway]
+) -> None:
+    """Another gateway of the route may have sent it since the backup, under the same id."""
+    lose_answer(run, sandbox, make, accepted=False)
+    [message] = plans.messages(run).values()
+    plans.change(message.id, reason="restored")
+    assert resolve(run, make) == {"open": 1}
+    assert plans.states(run) == ["in_doubt"]

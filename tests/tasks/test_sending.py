@@ -162,6 +162,22 @@ def test_a_look_up_never_takes_the_id_of_another_message(
     assert plans.states(second) == ["in_doubt"]
 
 
+def test_a_look_up_leaves_out_a_number_of_which_another_message_has_no_id_yet(
+    sqlite: str, sandbox: Sandbox, gateway: Callable[..., Gateway]
+) -> None:
+    """The one that the gateway lists may be that one."""
+    (number,) = fresh(sandbox, 1)
+    first, second = plans.open_run("first"), plans.open_run("second")
+    (taken,) = plans.add_messages(first, [number])
+    send(first, gateway)
+    plans.change(taken, gateway_message_id=None)
+    plans.add_messages(second, [number])
+    sandbox.order({"kind": "reset", "accepted": False, "to": number})
+    send(second, gateway)
+    asking.resolve_doubts(second.id, lambda _: gateway())
+    assert plans.states(second) == ["in_doubt"]
+
+
 def test_throttling_is_waiting(
     sqlite: str, sandbox: Sandbox, gateway: Callable[..., Gateway]
 ) -> None:

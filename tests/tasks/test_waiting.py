@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
+from adapters.gateways.route import read_rules
 from data import pace, runs
 from data.database import now
 from data.tables import CampaignRun
+from tasks.routing import Route
 from tasks.waiting import waiting
 from tests import plans
 
@@ -62,6 +64,17 @@ def test_a_concurrency_limit_of_0_is_named(database: str) -> None:
     pace.set_rate(pace.lane_of("sandbox", "+15005550006"), 0)
     ((found, stuck),) = said(run_of())
     assert found.endswith("its concurrency limit is 0")
+    assert stuck
+
+
+def test_of_a_route_the_lane_that_is_held_is_named(database: str) -> None:
+    route = Route(read_rules("*: one, two"), {"one": "+15005550001", "two": "+15005550002"})
+    run = plans.open_run(gateway="world", route=route.stored())
+    plans.add_messages(run, plans.numbers(2), gateway="two")
+    pace.set_rate(pace.lane_of("one", "+15005550001"), 10)
+    pace.set_rate(pace.lane_of("two", "+15005550002"), 0)
+    ((found, stuck),) = said(run)
+    assert "the lane of two and sender +15005550002: its concurrency limit is 0" in found
     assert stuck
 
 
