@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
     gateway.command("add")(add_gateway)
     gateway.command("list")(list_gateways)
     gateway.command("check")(check_gateway)
+    gateway.command("fields")(list_fields)
     app.add_typer(gateway, name="gateway")
     source = typer.Typer(help="Databases and web APIs for audiences.", no_args_is_help=True)
     source.command("add")(add_source)
@@ -33,13 +34,7 @@ def add_gateway(
     set: Fields = None,
 ) -> None:
     """Save a gateway under a name, or replace it."""
-    from adapters.gateways import KINDS
-    from adapters.gateways.route import RouteSettings
-
-    kind = {**KINDS, "route": RouteSettings}.get(type)
-    if kind is None:
-        raise SmsError(f"there is no kind of gateway “{type}”: use {', '.join(KINDS)} or route")
-    settings = _built(kind, _fields(set), f"sms gateway add {name} {type}")
+    settings = _built(_kind(type), _fields(set), f"sms gateway add {name} {type}")
     with server.running():
         from adapters.blocks import SmsGateway
 
@@ -58,6 +53,28 @@ def _inbound_url(name: str, saved: Any) -> str:
     url = settings().receiver_url
     made = make_gateway(name, saved, receiver_url=url, timeouts=Timeouts())
     return made.inbound_url if made.capabilities.inbound else ""
+
+
+def list_fields(
+    type: Annotated[str, typer.Argument(help="Kind of gateway, such as twilio; or route.")],
+) -> None:
+    """List the fields of a kind of gateway: needed or its default, and what it means."""
+    fields = _kind(type).model_fields
+    for name, field in sorted(fields.items(), key=lambda item: not item[1].is_required()):
+        if name != "kind":
+            default = "" if field.default in ("", None) else f"default {field.default}"
+            needed = "needed" if field.is_required() else default or "may be empty"
+            print(f"{name}\t{needed}\t{field.description}")
+
+
+def _kind(type: str) -> Any:
+    from adapters.gateways import KINDS
+    from adapters.gateways.route import RouteSettings
+
+    kind = {**KINDS, "route": RouteSettings}.get(type)
+    if kind is None:
+        raise SmsError(f"there is no kind of gateway “{type}”: use {', '.join(KINDS)} or route")
+    return kind
 
 
 def list_gateways() -> None:

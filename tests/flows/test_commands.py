@@ -70,6 +70,7 @@ def test_commands_that_need_no_prefect_neither_import_nor_start_it(
         "runs --limit 0",
         "runs --limit many",
         "gateway add main",
+        "demo --gateway nobody",
         "consent explain",
     ],
 )
@@ -246,3 +247,12 @@ class event_on_connect:  # noqa: N801 - reads as what it is: a context
 
     def _run(self, connection: sqlite3.Connection, _: object) -> None:
         connection.execute(self._statement)
+
+
+def test_the_fields_of_a_gateway_say_what_they_mean_and_which_are_needed(desk: Desk) -> None:
+    said = desk.sms("gateway", "fields", "kannel")
+    fields = {name: rest for name, *rest in (line.split("\t") for line in said.out.splitlines())}
+    assert fields["password"][0] == "needed"
+    assert fields["rate"][0] == "default 10"
+    assert all(meaning for _, meaning in fields.values())
+    assert next(iter(fields)) != "rate"
