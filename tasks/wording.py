@@ -76,6 +76,7 @@ _REASONS = {
     "gateway_refused": "The gateway refused it; no code was given",
     "gateway_opted_out": "Opted out, says the gateway",
     "gateway_not_started": "Not started in time; waits to be tried again",
+    "gateway_refused_together": "Refused along with others; waits to be tried again",
     "gateway_unreachable": "The gateway could not be reached; waits to be tried again",
 }
 

@@ -10,8 +10,16 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import ClassVar, Literal, Protocol, runtime_checkable
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
 
 from data.errors import SmsError
 
@@ -139,6 +147,8 @@ class Callback:
     headers: Mapping[str, str]
     """Names in lower case."""
     body: bytes
+    kind: Literal["report", "reply"] = "report"
+    """What the address called is for: delivery reports, or replies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,13 +228,32 @@ class Capabilities:
 class GatewaySettings(BaseModel):
     """Settings that every gateway has; an adapter adds its `kind`, address and credentials."""
 
-    # The error of a missing field would show the others, credentials included.
-    model_config = ConfigDict(hide_input_in_errors=True)
+    # The error of a missing field would show the others, credentials included. What is copied often
+    # comes with a space or a line break around it.
+    model_config = ConfigDict(hide_input_in_errors=True, str_strip_whitespace=True)
 
     sender: str = Field("", description="Number or name that messages come from")
     rate: float = Field(
         10, gt=0, description="Messages a second that this account and sender may send"
     )
+
+    @field_validator("*")
+    @classmethod
+    def _is_one_line(cls, value: object, info: ValidationInfo) -> object:
+        """Refuse what no line has: a request with a line break in its login cannot be made."""
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        # A private key is a PEM text, which has lines.
+        if isinstance(text, str) and info.field_name != "private_key" and not text.isprintable():
+            raise ValueError("has a line break or another character that cannot be seen")
+        return value
+
+    @field_validator("base_url", check_fields=False)
+    @classmethod
+    def _has_no_login(cls, value: str) -> str:
+        """Refuse credentials in an address, which errors show; take trailing slashes away."""
+        if "@" in urlsplit(value).netloc:
+            raise ValueError("is an address with a login: credentials belong into their own fields")
+        return value.rstrip("/")
 
 
 @runtime_checkable

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 from adapters.gateways.base import Callback, CallbackError
 
 _MOST_FIELDS = 200
+_TOKEN = re.compile("(?:^|(?<=&))token=[^&]*&?")
 _STANDARD_PORTS = {"http": 80, "https": 443}
 
 
@@ -42,8 +43,13 @@ def octets(pairs: str) -> dict[str, bytes]:
 
 
 def query(callback: Callback, name: str) -> str | None:
-    """Return a value of the address; ours is `ref`, the message id."""
-    return parse_qs(urlsplit(callback.url).query).get(name, [None])[0]
+    """Return a value of the address called; ours is `ref`, the message id."""
+    return parameter(callback.url, name)
+
+
+def parameter(url: str, name: str) -> str | None:
+    """Return the first value of this name in the query of an address."""
+    return parse_qs(urlsplit(url).query).get(name, [None])[0]
 
 
 def with_token(url: str, secret: str) -> str:
@@ -64,6 +70,11 @@ def has_token(callback: Callback, secret: str) -> bool:
     if not found or url[-1] not in "?&":
         return False
     return same(re.split("[&#]", rest, maxsplit=1)[0], _token(url[:-1], secret))
+
+
+def without_token(query: str) -> str:
+    """Take the token out of a query that is to be kept."""
+    return _TOKEN.sub("", query).strip("&")
 
 
 def _token(url: str, secret: str) -> str:

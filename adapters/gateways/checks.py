@@ -11,7 +11,9 @@ from urllib.parse import urlsplit
 from adapters.gateways.base import Addresses
 from adapters.gateways.http import Reply
 
-_SENDER = re.compile(r"\+[1-9]\d{6,14}|\d{3,8}|(?=.*[A-Za-z])[A-Za-z0-9 &+_-]{1,11}")
+_SENDER = re.compile(
+    r"\+[1-9][0-9]{6,14}|[0-9]{3,8}|(?=.*[A-Za-z])[A-Za-z0-9][A-Za-z0-9 &+_-]{,10}"
+)
 """E.164, short code, alphanumeric sender."""
 
 
@@ -34,7 +36,7 @@ def sender_problem(sender: str, how: str) -> str | None:
 
 def receiver_problem(addresses: Addresses, base_url: str) -> str | None:
     """Whether a gateway elsewhere is to call back an address that only this machine has."""
-    if not _local(addresses.receiver_url) or _local(base_url):
+    if _reach(addresses.receiver_url) >= _reach(base_url):
         return None
     return (
         f"{addresses.gateway} cannot reach the receiver at {addresses.receiver_url}:"
@@ -42,11 +44,14 @@ def receiver_problem(addresses: Addresses, base_url: str) -> str | None:
     )
 
 
-def account_problem(reply: Reply, base_url: str, login: str, how: str) -> str | None:
+def account_problem(
+    reply: Reply, base_url: str, login: str, how: str, shows: str | None = None
+) -> str | None:
     """Whether the look-up of an account that should succeed did not.
 
     `login` names the settings that log in, and `how` is the mend of the one that is most likely
-    wrong.
+    wrong. `shows` is a field that this gateway's answer has (`data.balance`): any web server may
+    answer with some JSON.
     """
     if reply.status in {401, 403}:
         return f"{login} is wrong (HTTP {reply.status}): {how}"
@@ -57,12 +62,30 @@ def account_problem(reply: Reply, base_url: str, login: str, how: str) -> str | 
         return f"base_url {base_url} answers with a redirect; name the address it leads to: {how}"
     if reply.status != 200 or not reply.fields:
         return f"base_url {base_url} gave no account (HTTP {reply.status}): try again, or {how}"
+    if shows and not _has(reply.fields, shows):
+        return f"base_url {base_url} answers, but not as this gateway does (no {shows}): {how}"
     return None
 
 
-def _local(url: str) -> bool:
+def _has(fields: object, path: str) -> bool:
+    for name in path.split("."):
+        if not isinstance(fields, dict) or name not in fields:
+            return False
+        fields = fields[name]
+    return True
+
+
+def _reach(url: str) -> int:
+    """From how far an address can be called: 0 this machine, 1 its own network, 2 everywhere."""
     host = urlsplit(url).hostname or ""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
-        return host == "localhost"
+        # What is no address at all is told by the request to it.
+        host = host.rstrip(".")
+        if host == "localhost" or host.endswith(".localhost"):
+            return 0
+        return 1 if "." not in host or host.endswith((".local", ".internal")) else 2
+    if address.is_loopback or address.is_unspecified:
+        return 0
+    return 1 if address.is_private or address.is_link_local else 2

@@ -7,9 +7,11 @@ clear answer". Not here: any gateway's wire format, and retries: there are none,
 import asyncio
 import base64
 import logging
+import math
 import ssl
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Self
@@ -20,6 +22,7 @@ import httpx
 import orjson
 from httpx_aiohttp import AiohttpTransport
 
+from adapters.gateways import values
 from adapters.gateways.base import (
     UNREACHABLE,
     Addresses,
@@ -29,7 +32,6 @@ from adapters.gateways.base import (
     Outgoing,
     Timeouts,
 )
-from adapters.gateways.values import mail_date
 from data.privacy import mask_text
 
 LARGEST_BODY = 1 << 20
@@ -39,9 +41,13 @@ KEEP_ALIVE = 4.0
 """Seconds that an idle connection is kept. Below the 5 s after which common servers close theirs: a
 POST that meets a closing connection ends in doubt."""
 
-_OF_ONE_MESSAGE = {ErrorClass.RECIPIENT, ErrorClass.OPTOUT, ErrorClass.CONTENT}
+LONGEST_TEXT = 300
+LONGEST_NAME = 255
+"""Characters of a gateway's id or error code: longer ones are none, and no index holds them."""
 
-_FAILURES = (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError)
+_FAILURES = (httpx.HTTPError, aiohttp.ClientError, OSError)
+_ODD_DATA = ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError
+"""What reading an answer raises that is not as its gateway writes them."""
 
 # httpx logs every address at INFO, and a look-up has a telephone number in its query.
 logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -53,6 +59,10 @@ class NotSentError(GatewayError):
 
 class NoAnswerError(GatewayError):
     """The gateway may have got the request; nothing readable came back."""
+
+
+class NoTimeError(GatewayError):
+    """The time for a request was over before it could begin: nothing was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +88,7 @@ class Reply:
         value = self.headers.get("retry-after", "")
         if value.isascii() and value.isdigit():
             return float(value)
-        instant = mail_date(value)
+        instant = values.mail_date(value)
         return None if instant is None else max(0.0, (instant - datetime.now(UTC)).total_seconds())
 
 
@@ -154,9 +164,13 @@ class Client:
         headers = {"content-type": "application/x-www-form-urlencoded"}
         return await self.post(path, urlencode(form).encode(), headers)
 
-    async def post_json(self, path: str, value: object) -> Reply:
-        """POST a JSON value. Raises `NotSentError` and `NoAnswerError`."""
-        return await self.post(path, orjson.dumps(value), {"content-type": "application/json"})
+    async def post_json(self, path: str, value: object, until: float | None = None) -> Reply:
+        """POST a JSON value, and end `until` an instant (monotonic), whatever the time-out.
+
+        Raises `NotSentError` and `NoAnswerError`, and `NoTimeError` with `until` only.
+        """
+        json = {"content-type": "application/json"}
+        return await self._send("POST", path, orjson.dumps(value), json, until)
 
     async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Reply:
         """POST a body with headers of its own. Raises `NotSentError` and `NoAnswerError`."""
@@ -180,12 +194,16 @@ class Client:
         path: str,
         content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
+        until: float | None = None,
     ) -> Reply:
         request = self._request(method, path, content, headers or {})
         # Waiting for a slot is outside the time-out: a request that has not begun cannot be lost.
         async with self._slots:
+            left = math.inf if until is None else until - time.monotonic()
+            if left <= 0:
+                raise NoTimeError(f"no time was left for a request to {self.base_url}")
             try:
-                async with asyncio.timeout(self._timeouts.request):
+                async with asyncio.timeout(min(left, self._timeouts.request)):
                     return await self._exchange(request)
             except _FAILURES as error:
                 if never_sent(error):
@@ -200,7 +218,7 @@ class Client:
         if path not in self._urls:
             # Parsing one costs a tenth of a message's CPU; look-ups each have their own.
             self._urls.clear()
-            self._urls[path] = httpx.URL(self.base_url + path)
+            self._urls[path] = self._url(path)
         return httpx.Request(
             method,
             self._urls[path],
@@ -209,6 +227,21 @@ class Client:
             content=content,
             extensions={"timeout": self._timeout},
         )
+
+    def _url(self, path: str) -> httpx.URL:
+        try:
+            url = httpx.URL(self.base_url + path)
+            # What the resolver will do; aiohttp lets it raise.
+            url.host.encode("idna")
+        except httpx.InvalidURL:
+            why = "its name or port is none"
+        except UnicodeError:
+            why = "a part of its name is empty, or longer than 63 characters"
+        else:
+            if (url.port or 0) < 1 << 16:
+                return url
+            why = "its port is above 65535"
+        raise NotSentError(f"base_url {self.base_url} is no address: {why}")
 
     async def _exchange(self, request: httpx.Request) -> Reply:
         response = await self._transport.handle_async_request(request)
@@ -278,39 +311,35 @@ async def submit_each(
         try:
             reply = await send(message)
         except NotSentError as error:
-            return _unreachable(message.id, error)
+            return unreachable(message.id, error)
         except NoAnswerError as error:
-            return Answer(message.id, "unknown", error_text=str(error))
-        return read(message.id, reply)
+            return in_doubt(message.id, str(error))
+        [answer] = unreadable_is_unknown([message.id], reply, lambda: [read(message.id, reply)])
+        return answer
 
     return await asyncio.gather(*map(one, messages))
 
 
-async def submit_group(
-    messages: Sequence[Outgoing],
-    send: Callable[[Sequence[Outgoing]], Awaitable[Reply]],
-    read: Callable[[Sequence[Outgoing], Reply], list[Answer]],
+def unreadable_is_unknown(
+    message_ids: Sequence[str], reply: Reply, read: Callable[[], list[Answer]]
 ) -> list[Answer]:
-    """Submit messages in one request; one answer for each.
+    """Return what `read` makes of a reply; `unknown` for each message where it cannot read it.
 
-    A request that was refused as a whole (not with 2xx) for one of its messages is made again in
-    halves, until that message stands alone: nothing of it had been accepted.
+    Somebody's answers are stored together: one that cannot be read, or holds what no database
+    takes, must not lose the others.
     """
-    if not messages:
-        return []
     try:
-        reply = await send(messages)
-    except NotSentError as error:
-        return [_unreachable(message.id, error) for message in messages]
-    except NoAnswerError as error:
-        return [Answer(message.id, "unknown", error_text=str(error)) for message in messages]
-    answers = read(messages, reply)
-    taken = len(messages) == 1 or 200 <= reply.status < 300
-    if taken or not all(a.error_class in _OF_ONE_MESSAGE for a in answers):
-        return answers
-    middle = len(messages) // 2
-    halves = (submit_group(half, send, read) for half in (messages[:middle], messages[middle:]))
-    return [answer for half in await asyncio.gather(*halves) for answer in half]
+        return [_storable(answer) for answer in read()]
+    except _ODD_DATA as error:
+        text = f"HTTP {reply.status} with an answer that cannot be read ({type(error).__name__})"
+        return [in_doubt(message_id, text) for message_id in message_ids]
+
+
+def _storable(answer: Answer) -> Answer:
+    names = ("gateway_message_id", "error_code", "currency")
+    long = [name for name in names if len(getattr(answer, name) or "") > LONGEST_NAME]
+    nothing: dict[str, Any] = dict.fromkeys(long)
+    return replace(answer, **nothing) if long else answer
 
 
 def no_success(
@@ -326,25 +355,37 @@ def no_success(
 
     `wait` is how many seconds a RETRY waits where the gateway has not said it in `Retry-After`.
     """
-    after = reply.retry_after
+    after = values.wait(wait if reply.retry_after is None else reply.retry_after)
+    # Some of it only: a megabyte of digits takes a while to mask.
+    said = (text or "")[: 2 * LONGEST_TEXT]
     return Answer(
         message_id,
         "refused" if error_class else "unknown",
         error_class=error_class,
         error_code=code,
-        error_text=mask_text(f"HTTP {reply.status} {text or ''}".strip()),
-        retry_after=(wait if after is None else after) if error_class is ErrorClass.RETRY else None,
+        error_text=_cut(mask_text(f"HTTP {reply.status} {said}".strip())),
+        retry_after=after if error_class is ErrorClass.RETRY else None,
     )
 
 
-def _unreachable(message_id: str, error: NotSentError) -> Answer:
+def unreachable(message_id: str, error: NotSentError) -> Answer:
+    """Answer for a message of which no request was sent."""
     return Answer(
         message_id,
         "refused",
         error_class=ErrorClass.RETRY,
         error_code=UNREACHABLE,
-        error_text=str(error),
+        error_text=_cut(str(error)),
     )
+
+
+def in_doubt(message_id: str, text: str) -> Answer:
+    """Answer for a message that may have been taken, and why that is not known."""
+    return Answer(message_id, "unknown", error_text=_cut(text))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 1]}…"
 
 
 def _why(error: BaseException) -> str:

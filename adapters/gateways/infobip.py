@@ -5,6 +5,7 @@ a message in doubt may be sent again. Infobip signs nothing: a token in the call
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -12,9 +13,9 @@ from typing import Any, ClassVar, Literal
 from urllib.parse import urlencode
 
 import orjson
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr
 
-from adapters.gateways import base, callbacks, checks, http, values
+from adapters.gateways import base, callbacks, checks, halving, http, values
 from adapters.gateways.base import Answer, ErrorClass, Finding, Inbound, Report, Status
 
 # infobip.com/docs/developer-resources/api-fundamentals/message-status-codes: these by name, the
@@ -100,11 +101,6 @@ class InfobipSettings(base.GatewaySettings):
         description="Where the API answers: the account's own address, https://….api.infobip.com",
     )
 
-    @field_validator("base_url")
-    @classmethod
-    def _no_trailing_slash(cls, value: str) -> str:
-        return value.rstrip("/")
-
 
 class Infobip(http.HttpAdapter):
     """An Infobip account.
@@ -156,14 +152,14 @@ class Infobip(http.HttpAdapter):
 
     async def submit(self, messages: Sequence[base.Outgoing]) -> list[Answer]:
         """Submit any messages in one request."""
-        return await http.submit_group(messages, self._send, _answers)
+        return await halving.submit_group(messages, self._send, _answers, self.timeouts.request)
 
-    async def _send(self, messages: Sequence[base.Outgoing]) -> http.Reply:
+    async def _send(self, messages: Sequence[base.Outgoing], until: float) -> http.Reply:
         request = {
             "messages": [self._entry(message) for message in messages],
             "options": {"includeSmsCountInResponse": True},
         }
-        return await self.http.post_json("/sms/3/messages", request)
+        return await self.http.post_json("/sms/3/messages", request, until)
 
     def _entry(self, message: base.Outgoing) -> dict[str, Any]:
         # Messages with one text do not share an entry, because an entry has one callback address:
@@ -196,7 +192,8 @@ class Infobip(http.HttpAdapter):
             reply = await self.http.get(f"{LOGS}?limit=1")
             mend = self._mend("api_key" if reply.status in {401, 403} else "base_url")
             lacks = " or lacks the scope sms:logs:read" if reply.status == 403 else ""
-            problems.append(checks.account_problem(reply, base_url, f"api_key{lacks}", mend))
+            login = f"api_key{lacks}"
+            problems.append(checks.account_problem(reply, base_url, login, mend, "results"))
         except (http.NotSentError, http.NoAnswerError) as error:
             problems.append(f"base_url cannot be used, {error}: {self._mend('base_url')}")
         return [problem for problem in problems if problem]
@@ -239,11 +236,11 @@ class Infobip(http.HttpAdapter):
         results = values.objects(fields.get("results")) if isinstance(fields, dict) else []
         if not results:
             raise base.CallbackError("an Infobip callback without results: is its address right?")
-        ref = callbacks.query(callback, "ref")
-        if ref is None:
+        if callback.kind == "reply":
             return [], [_inbound(entry) for entry in results]
         # The token is good for this message alone: not for others, and for no reply.
-        if any(values.text(entry.get("messageId")) != ref for entry in results):
+        ref = callbacks.query(callback, "ref")
+        if ref is None or any(values.text(entry.get("messageId")) != ref for entry in results):
             raise base.CallbackError("an Infobip report at an address of another message")
         if not all(map(_status_name, results)):
             raise base.CallbackError("an Infobip report without status")
@@ -253,14 +250,8 @@ class Infobip(http.HttpAdapter):
 def _answers(messages: Sequence[base.Outgoing], reply: http.Reply) -> list[Answer]:
     """What a reply says of each message; Infobip takes single ones or leaves them, in one 200."""
     if 200 <= reply.status < 300:
-        entries: dict[str, dict[str, Any]] = {}
-        for entry in values.objects(reply.fields.get("messages")):
-            for name in ("messageId", "destination"):
-                entries[values.text(entry.get(name)) or ""] = entry
-        return [
-            _answer(message, reply, entries.get(message.id) or entries.get(_digits(message)) or {})
-            for message in messages
-        ]
+        entries = _entries(messages, values.objects(reply.fields.get("messages")))
+        return [_answer(message, reply, entries.get(message.id, {})) for message in messages]
     code, text = _refusal(reply)
     error_class = HTTP_ERRORS.get(reply.status)
     if error_class is None and code and 400 <= reply.status < 500 and reply.status != 408:
@@ -269,6 +260,22 @@ def _answers(messages: Sequence[base.Outgoing], reply: http.Reply) -> list[Answe
         http.no_success(message.id, reply, error_class=error_class, code=code, text=text)
         for message in messages
     ]
+
+
+def _entries(
+    messages: Sequence[base.Outgoing], told: list[dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Entries of a reply by our ids; by number where there is no id, and one message only fits."""
+    nameless = [entry for entry in told if not values.text(entry.get("messageId"))]
+    to = Counter(map(_digits, messages))
+    said = Counter(values.text(entry.get("destination")) for entry in nameless)
+    by_number = {
+        number: entry
+        for entry in nameless
+        if said[number := values.text(entry.get("destination"))] == 1
+    }
+    found = {m.id: by_number.get(number, {}) for m in messages if to[number := _digits(m)] == 1}
+    return found | {values.text(entry.get("messageId")) or "": entry for entry in told}
 
 
 def _answer(message: base.Outgoing, reply: http.Reply, entry: dict[str, Any]) -> Answer:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import ClassVar, Literal
 from urllib.parse import urlencode, urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr
 
 from adapters.gateways import base, callbacks, checks, http, smpp_text, values
 from adapters.gateways.base import Answer, ErrorClass, Inbound, Report, Status
@@ -65,6 +65,7 @@ STATUSES = {
 SUBMITTED = "ESME_ROK"
 SUBMITTED_AGAIN = {"ESME_RSYSERR", "ESME_RTHROTTLED", "ESME_RMSGQFUL", "ESME_RINVSCHED"}
 
+_CODING = re.compile("[0-9]{1,3}")
 _QUOTED = re.compile(r": [\['].*", re.DOTALL)
 """Values that Jasmin quotes back: numbers, texts, and the password."""
 
@@ -90,11 +91,6 @@ class JasminSettings(base.GatewaySettings):
         le=255,
         description="Segments that it makes of a text: long_content_max_parts in jasmin.cfg",
     )
-
-    @field_validator("base_url")
-    @classmethod
-    def _no_trailing_slash(cls, value: str) -> str:
-        return value.rstrip("/")
 
 
 class Jasmin(http.HttpAdapter):
@@ -214,18 +210,24 @@ class Jasmin(http.HttpAdapter):
         return callbacks.has_token(callback, self._token)
 
     def parse(self, callback: base.Callback) -> tuple[list[Report], list[Inbound]]:
-        """Read a delivery report or a reply: a form, or a query where a connector uses GET."""
+        """Read a delivery report or a reply: a form, or a query where a connector uses GET.
+
+        The token is good for what the address is for: reports on one message, or replies.
+        """
         pairs = callback.body.decode("latin-1") or urlsplit(callback.url).query
         found = callbacks.octets(pairs)
         fields = {name: value.decode("latin-1") for name, value in found.items()}
         if not fields.get("id"):
             raise base.CallbackError("Jasmin callback without id: is the address right?")
-        if "message_status" in fields:
-            return [_report(callbacks.query(callback, "ref"), fields)], []
-        if fields.get("from") and {"content", "binary"} & set(fields):
+        reply, ref = callback.kind == "reply", callbacks.query(callback, "ref")
+        if not reply and ref and "message_status" in fields:
+            return [_report(ref, fields)], []
+        if reply and fields.get("from") and {"content", "binary"} & set(fields):
             sender, recipient = values.e164(fields["from"]), values.e164(fields.get("to", ""))
             return [], [Inbound(fields["id"], sender, recipient, _reply_text(found, fields))]
-        raise base.CallbackError("Jasmin callback with neither message_status nor from and content")
+        raise base.CallbackError(
+            "Jasmin callback: a report without message_status, or a reply without from and content"
+        )
 
 
 def _too_long(message_id: str, most: int) -> Answer:
@@ -267,7 +269,7 @@ def _refusal(status: int, error: str) -> ErrorClass | None:
     return ErrorClass.RECIPIENT
 
 
-def _report(reference: str | None, fields: Mapping[str, str]) -> Report:
+def _report(reference: str, fields: Mapping[str, str]) -> Report:
     word, error = fields["message_status"], fields.get("err", "")
     if word.startswith("ESME_"):
         # What Jasmin submits again is still in its queue.
@@ -280,10 +282,13 @@ def _report(reference: str | None, fields: Mapping[str, str]) -> Report:
 
 
 def _reply_text(found: Mapping[str, bytes], fields: Mapping[str, str]) -> str:
-    """Read `binary`, the octets in hex; in `content` those that are no UTF-8 may be lost."""
-    coding = fields.get("coding", "0")
+    """Read `binary`, the octets in hex; in `content` those that are no UTF-8 may be lost.
+
+    What cannot be read is replaced, not refused: it is a person's reply all the same.
+    """
     try:
         octets = bytes.fromhex(fields["binary"])
-        return smpp_text.read(octets, int(coding), has_header=False)
     except (KeyError, ValueError):
-        return found["content"].decode("utf-8", "replace")
+        return found.get("content", b"\xff").decode("utf-8", "replace")
+    coding = fields.get("coding", "")
+    return smpp_text.read(octets, int(coding) if _CODING.fullmatch(coding) else 0, has_header=False)

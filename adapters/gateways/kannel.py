@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr
 
 from adapters.gateways import base, callbacks, checks, http, values
 from adapters.gateways.base import Answer, ErrorClass, Inbound, Report, Status
@@ -77,11 +77,6 @@ class KannelSettings(base.GatewaySettings):
         le=255,
         description="Segments that it makes of a text: max-messages of the sendsms-user",
     )
-
-    @field_validator("base_url")
-    @classmethod
-    def _no_trailing_slash(cls, value: str) -> str:
-        return value.rstrip("/")
 
 
 class Kannel(http.HttpAdapter):
@@ -206,24 +201,28 @@ class Kannel(http.HttpAdapter):
         return callbacks.has_token(callback, self._token)
 
     def parse(self, callback: base.Callback) -> tuple[list[Report], list[Inbound]]:
-        """Read a delivery report (`REPORTS`) or a reply (`REPLIES`); both are in the query."""
+        """Read a delivery report (`REPORTS`) or a reply (`REPLIES`); both are in the query.
+
+        The token is good for what the address is for: reports on one message, or replies.
+        """
         fields = callbacks.octets(urlsplit(callback.url).query)
         text = {name: value.decode("latin-1") for name, value in fields.items()}
-        if kind := text.get("type"):
+        reply = callback.kind == "reply"
+        if not reply and (ref := text.get("ref")) and (word := text.get("type")):
             code = _CODE.search(text.get("answer", ""))
             report = Report(
-                status=STATUSES.get(kind, Status.UNKNOWN),
-                reference=text.get("ref"),
+                status=STATUSES.get(word, Status.UNKNOWN),
+                reference=ref,
                 gateway_message_id=text.get("id") or None,
                 error_code=None if code is None else code[1] or code[2],
             )
             return [report], []
-        if text.get("from") and text.get("id") and "text" in text:
+        if reply and text.get("from") and text.get("id") and "text" in text:
             sender, recipient = values.e164(text["from"]), values.e164(text.get("to", ""))
             body = _decoded(fields["text"], text.get("charset", ""))
             return [], [Inbound(text["id"], sender, recipient, body)]
         raise base.CallbackError(
-            "Kannel callback with neither type nor from, id and text: is the get-url right?"
+            "Kannel report without type, or reply without from, id and text: is the get-url right?"
         )
 
 

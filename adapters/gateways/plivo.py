@@ -16,9 +16,9 @@ from decimal import Decimal
 from typing import Any, ClassVar, Literal
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr
 
-from adapters.gateways import base, callbacks, checks, http, values
+from adapters.gateways import base, callbacks, checks, halving, http, values
 from adapters.gateways.base import Answer, ErrorClass, Inbound, Report, Status
 from adapters.gateways.matching import Listed, lanes, match
 
@@ -83,11 +83,6 @@ class PlivoSettings(base.GatewaySettings):
         "https://api.plivo.com", pattern="^https?://[^/?#]", description="Where the API answers"
     )
 
-    @field_validator("base_url")
-    @classmethod
-    def _no_trailing_slash(cls, value: str) -> str:
-        return value.rstrip("/")
-
 
 class Plivo(http.HttpAdapter):
     """A Plivo account."""
@@ -125,17 +120,25 @@ class Plivo(http.HttpAdapter):
         self._account = f"/v1/Account/{settings.auth_id}/"
         self._messages = f"{self._account}Message/"
 
+    @property
+    def inbound_url(self) -> str:
+        """The Message URL of the application that is to receive replies."""
+        return self._with_token(self.addresses.inbound)
+
+    def _with_token(self, address: str) -> str:
+        return callbacks.with_token(address, self._settings.auth_token.get_secret_value())
+
     async def submit(self, messages: Sequence[base.Outgoing]) -> list[Answer]:
         """Submit messages with one text and sender in one request."""
-        return await http.submit_group(messages, self._send, _answers)
+        return await halving.submit_group(messages, self._send, _answers, self.timeouts.request)
 
-    async def _send(self, messages: Sequence[base.Outgoing]) -> http.Reply:
+    async def _send(self, messages: Sequence[base.Outgoing], until: float) -> http.Reply:
         first = messages[0]
         body: dict[str, object] = {
             "src": first.sender.removeprefix("+"),
             "dst": "<".join(message.to.removeprefix("+") for message in messages),
             "text": first.text,
-            "url": self.addresses.reports_of(first.submission),
+            "url": self._with_token(self.addresses.reports_of(first.submission)),
             "method": "POST",
         }
         if first.deadline is not None:
@@ -143,7 +146,7 @@ class Plivo(http.HttpAdapter):
             left = int((first.deadline - datetime.now(UTC)).total_seconds())
             # Whether it is too late was the ledger's question, and has been asked.
             body["message_expiry"] = min(max(left, least), most)
-        return await self.http.post_json(self._messages, body)
+        return await self.http.post_json(self._messages, body, until)
 
     async def check(self, sender: str | None = None) -> list[str]:
         """Read the account, and look at the form of the sender.
@@ -161,7 +164,8 @@ class Plivo(http.HttpAdapter):
             problems.append(f"base_url cannot be used, {error}: {self._mend('base_url')}")
         else:
             mend = self._mend("auth_token" if reply.status in {401, 403} else "base_url")
-            problems.append(checks.account_problem(reply, base_url, "auth_id or auth_token", mend))
+            login = "auth_id or auth_token"
+            problems.append(checks.account_problem(reply, base_url, login, mend, "auth_id"))
         return [problem for problem in problems if problem]
 
     def _mend(self, setting: str) -> str:
@@ -219,6 +223,7 @@ class Plivo(http.HttpAdapter):
         Source: plivo.com/docs, "signature validation" of voice (3) and of messaging (2). Messaging
         documents 2, which signs the address without its query, and is seen to send 3 as well, which
         signs all: where 3 is there, it alone counts. A header has a signature for each token.
+        A token in the address makes good that 2 leaves the query out; nothing does for the body.
         """
         try:
             form = callbacks.form(callback)
@@ -232,6 +237,8 @@ class Plivo(http.HttpAdapter):
         ]
         nonce = callback.headers.get(f"x-plivo-signature-{version}-nonce", "")
         token = self._settings.auth_token.get_secret_value()
+        if version == "v2" and not callbacks.has_token(callback, token):
+            return False
         for address in callbacks.addresses(callback):
             text = f"{_signed(address, form)}." if version == "v3" else _without_query(address)
             computed = callbacks.hmac_base64(token, text + nonce, "sha256")
@@ -240,12 +247,13 @@ class Plivo(http.HttpAdapter):
         return False
 
     def parse(self, callback: base.Callback) -> tuple[list[Report], list[Inbound]]:
-        """Read a status callback or an inbound message: a form, or a query where it came by GET."""
+        """Read a report or a reply, each at its own address; by GET it is in the query."""
         fields = callbacks.form(callback) or _query(callback.url)
         form = {name: found[0] for name, found in fields.items()}
         if not (uuid := form.get("MessageUUID")):
             raise base.CallbackError("Plivo callback without MessageUUID: is the address right?")
-        if word := form.get("Status"):
+        reply = callback.kind == "reply"
+        if not reply and (word := form.get("Status")):
             price, currency = _money(form.get("TotalAmount"))
             status, code, error_class = _outcome(word, form.get("ErrorCode"))
             report = Report(
@@ -261,10 +269,10 @@ class Plivo(http.HttpAdapter):
             )
             return [report], []
         text = form.get("Text", form.get("Body"))
-        if text is not None and form.get("From"):
+        if reply and text is not None and form.get("From"):
             sender, recipient = _e164(form["From"]) or "", _e164(form.get("To")) or ""
             return [], [Inbound(uuid, sender, recipient, text)]
-        raise base.CallbackError("Plivo callback with neither Status nor From and Text")
+        raise base.CallbackError("Plivo report without Status, or reply without From and Text")
 
 
 def _answers(messages: Sequence[base.Outgoing], reply: http.Reply) -> list[Answer]:
@@ -335,27 +343,19 @@ def _polled(fields: dict[str, Any]) -> Report:
         recipient=_e164(values.text(fields.get("to_number"))),
         error_code=code,
         error_class=error_class,
-        occurred_at=_instant(fields.get("message_updated_time")),
+        occurred_at=values.iso_date(fields.get("message_updated_time")),
         price=price,
         currency=currency,
     )
 
 
 def _listed(fields: dict[str, Any]) -> Listed | None:
-    uuid, created = values.text(fields.get("message_uuid")), _instant(fields.get("message_time"))
+    uuid = values.text(fields.get("message_uuid"))
+    created = values.iso_date(fields.get("message_time"))
     if not uuid or created is None or fields.get("message_direction") == "inbound":
         return None
     to, sender = (_bare(str(fields.get(name) or "")) for name in ("to_number", "from_number"))
     return Listed(uuid, to, sender, "", created)
-
-
-def _instant(value: object) -> datetime | None:
-    """Return the instant in `2024-08-21 18:28:49.244057+05:30`, UTC where it names no zone."""
-    try:
-        instant = datetime.fromisoformat(values.text(value) or "")
-    except ValueError:
-        return None
-    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
 def _money(amount: object) -> tuple[Decimal | None, str | None]:

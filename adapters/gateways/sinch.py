@@ -11,9 +11,9 @@ from typing import Any, ClassVar, Literal
 from urllib.parse import quote, urlencode
 
 import orjson
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr
 
-from adapters.gateways import base, callbacks, checks, http, values
+from adapters.gateways import base, callbacks, checks, halving, http, values
 from adapters.gateways.base import Answer, ErrorClass, Finding, Inbound, Report, Status
 from adapters.gateways.matching import CLOCK_SKEW
 
@@ -85,11 +85,6 @@ class SinchSettings(base.GatewaySettings):
         description="Where the API answers: the address of the plan's region",
     )
 
-    @field_validator("base_url")
-    @classmethod
-    def _no_trailing_slash(cls, value: str) -> str:
-        return value.rstrip("/")
-
 
 class Sinch(http.HttpAdapter):
     """A Sinch service plan.
@@ -130,11 +125,12 @@ class Sinch(http.HttpAdapter):
     async def submit(self, messages: Sequence[base.Outgoing]) -> list[Answer]:
         """Submit a group in as few requests as Sinch's limits allow; mostly that is one."""
         groups = (
-            http.submit_group(group, self._send, _answers) for group in _within_limits(messages)
+            halving.submit_group(group, self._send, _answers, self.timeouts.request)
+            for group in _within_limits(messages)
         )
         return [answer for group in await asyncio.gather(*groups) for answer in group]
 
-    async def _send(self, messages: Sequence[base.Outgoing]) -> http.Reply:
+    async def _send(self, messages: Sequence[base.Outgoing], until: float) -> http.Reply:
         first = messages[0]
         request: dict[str, Any] = {
             "type": "mt_text",
@@ -150,7 +146,7 @@ class Sinch(http.HttpAdapter):
             now, (least, most) = datetime.now(UTC), VALIDITY
             # Whether it is too late was the ledger's question, and has been asked.
             request["expire_at"] = _iso(min(max(first.deadline, now + least), now + most))
-        return await self.http.post_json(self._batches, request)
+        return await self.http.post_json(self._batches, request, until)
 
     async def check(self, sender: str | None = None) -> list[str]:
         """List a batch, and look at the form of the sender; whose number it is cannot be asked."""
@@ -163,7 +159,7 @@ class Sinch(http.HttpAdapter):
             reply = await self.http.get(f"{self._batches}?page_size=1")
             mend = self._mend("api_token" if reply.status in {401, 403} else "base_url")
             login = "service_plan_id, api_token or the region in base_url"
-            problems.append(checks.account_problem(reply, base_url, login, mend))
+            problems.append(checks.account_problem(reply, base_url, login, mend, "count"))
         except (http.NotSentError, http.NoAnswerError) as error:
             problems.append(f"base_url cannot be used, {error}: {self._mend('base_url')}")
         return [problem for problem in problems if problem]

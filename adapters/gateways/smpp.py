@@ -6,7 +6,9 @@ idempotency key and no look-up by our reference: a message in doubt stays so.
 """
 
 import asyncio
+import ipaddress
 import logging
+import re
 import time
 import zlib
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,58 +16,28 @@ from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Literal, Self
 
 import smpp34
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
 from adapters.gateways import (
     base,
     checks,
+    smpp_answers,
     smpp_delivery,
     smpp_session,
     smpp_sharing,
     smpp_text,
 )
-from adapters.gateways.base import UNREACHABLE, Answer, ErrorClass, Inbound, Report, Status
-from adapters.gateways.http import NoAnswerError, NotSentError
+from adapters.gateways.base import Answer, ErrorClass, Inbound, Report
+from adapters.gateways.http import NotSentError
 from adapters.gateways.smpp_session import BindRefusedError, Login, Session
 
 log = logging.getLogger(__name__)
 
-# command_status of a submit_sm_resp: SMPP 3.4, 5.1.3. Vendors have 0x400 to 0x4FF to themselves.
-STATUSES: dict[int, tuple[str, ErrorClass | None]] = {
-    0x01: ("ESME_RINVMSGLEN", ErrorClass.CONTENT),
-    0x04: ("ESME_RINVBNDSTS", ErrorClass.ACCOUNT),
-    0x06: ("ESME_RINVPRTFLG", ErrorClass.ACCOUNT),
-    0x07: ("ESME_RINVREGDLVFLG", ErrorClass.ACCOUNT),
-    # "System error" and "unknown error" do not say whether the message was kept: in doubt.
-    0x08: ("ESME_RSYSERR", None),
-    0x0A: ("ESME_RINVSRCADR", ErrorClass.CONTENT),
-    0x0B: ("ESME_RINVDSTADR", ErrorClass.RECIPIENT),
-    0x0D: ("ESME_RBINDFAIL", ErrorClass.ACCOUNT),
-    0x0E: ("ESME_RINVPASWD", ErrorClass.ACCOUNT),
-    0x0F: ("ESME_RINVSYSID", ErrorClass.ACCOUNT),
-    0x14: ("ESME_RMSGQFUL", ErrorClass.RETRY),
-    0x15: ("ESME_RINVSERTYP", ErrorClass.ACCOUNT),
-    0x43: ("ESME_RINVESMCLASS", ErrorClass.CONTENT),
-    0x45: ("ESME_RSUBMITFAIL", ErrorClass.RECIPIENT),
-    0x48: ("ESME_RINVSRCTON", ErrorClass.CONTENT),
-    0x49: ("ESME_RINVSRCNPI", ErrorClass.CONTENT),
-    0x50: ("ESME_RINVDSTTON", ErrorClass.RECIPIENT),
-    0x51: ("ESME_RINVDSTNPI", ErrorClass.RECIPIENT),
-    0x53: ("ESME_RINVSYSTYP", ErrorClass.ACCOUNT),
-    0x58: ("ESME_RTHROTTLED", ErrorClass.RETRY),
-    0x62: ("ESME_RINVEXPIRY", ErrorClass.RECIPIENT),
-    0xFE: ("ESME_RDELIVERYFAILURE", None),
-    0xFF: ("ESME_RUNKNOWNERR", None),
-}
-WAITS = {0x14: 10.0, 0x58: 1.0}
-"""Seconds to wait after a RETRY."""
-
-LOGIN_REFUSED = {0x0E, 0x0F, 0x53}
-"""command_status of a bind that speaks of the login. Others, ESME_RBINDFAIL among them, are also
-what too many binds are refused with, so they are waited for as an SMSC that cannot be reached."""
-
 UNNAMED, INTERNATIONAL, NETWORK, ALPHANUMERIC = (0, 0), (1, 1), (3, 0), (5, 0)
 """TON and NPI (5.2.5, 5.2.6) of no sender, of E.164 numbers, of short codes and of names."""
+
+# An underscore is in no host name of RFC 1123, and in some that are in use all the same.
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?")
 
 WITH_RECEIPT, WITH_HEADER = 0x01, 0x40  # registered_delivery (5.2.17), esm_class (5.2.12)
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
@@ -105,6 +77,13 @@ class SmppSettings(base.GatewaySettings):
     )
     dest_ton: int = Field(1, ge=0, le=6, description="Type of the recipients' numbers")
     dest_npi: int = Field(1, ge=0, le=18, description="Numbering plan of the recipients")
+
+    @field_validator("host")
+    @classmethod
+    def _is_a_host(cls, host: str) -> str:
+        if not _is_host(host):
+            raise ValueError("this is no name of a host and no IP address; the port is set apart")
+        return host
 
     @property
     def base_url(self) -> str:
@@ -153,14 +132,14 @@ class Smpp:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await smpp_sharing.leave(self._transmitter)
+        smpp_sharing.leave(self._transmitter)
 
     async def submit(self, messages: Sequence[base.Outgoing]) -> list[Answer]:
         """Submit messages, each part with a submit_sm of its own."""
         return await asyncio.gather(*map(self._submit, messages))
 
     async def _submit(self, message: base.Outgoing) -> Answer:
-        """Submit the parts one after the other, up to the first that is not taken.
+        """Submit the parts together: each names its place, so their order does not matter.
 
         All of them within the time of one request: longer, the message's lease may be over.
         """
@@ -169,14 +148,25 @@ class Smpp:
             coding = smpp_text.coding(message.encoding)
             texts = smpp_text.parts(message.text, coding, zlib.crc32(message.id.encode()) & 0xFF)
         except ValueError as error:
-            return _refused(message.id, ErrorClass.CONTENT, "encoding", str(error))
-        answers: list[Answer] = []
-        for text in texts:
-            body = self._submit_sm(message, text, coding, has_header=len(texts) > 1)
-            answers.append(await self._send(message.id, body, until, patiently=bool(answers)))
-            if answers[-1].outcome != "accepted":
+            return smpp_answers.refused(message.id, ErrorClass.CONTENT, "encoding", str(error))
+        bodies = [
+            self._submit_sm(message, text, coding, has_header=len(texts) > 1) for text in texts
+        ]
+        answers = await self._send(message.id, bodies, until)
+        while (wait := smpp_answers.wait_for_the_rest(answers)) is not None:
+            if time.monotonic() + wait > until - smpp_sharing.ANSWER_SHARE * self.timeouts.request:
                 break
-        return _together(message.id, answers, len(texts))
+            await asyncio.sleep(wait)
+            rest = [place for place, a in enumerate(answers) if a.retry_after is not None]
+            again = await self._send(message.id, [bodies[place] for place in rest], until)
+            for place, answer in zip(rest, again, strict=True):
+                answers[place] = answer
+        return smpp_answers.together(message.id, answers)
+
+    async def _send(self, message_id: str, bodies: Sequence[bytes], until: float) -> list[Answer]:
+        results = await self._transmitter.submit(bodies, until - time.monotonic())
+        ids = self._settings.receipt_ids
+        return [smpp_answers.of_result(message_id, result, ids) for result in results]
 
     def _submit_sm(
         self, message: base.Outgoing, text: bytes, coding: int, *, has_header: bool
@@ -197,42 +187,6 @@ class Smpp:
             data_coding=coding,
         ).encode()[16:]
 
-    async def _send(self, message_id: str, body: bytes, until: float, *, patiently: bool) -> Answer:
-        """Send one part; `patiently`: again after a throttle, because others were taken."""
-        while True:
-            try:
-                status, told = await self._transmitter.submit(body, until - time.monotonic())
-            except BindRefusedError as error:
-                return self._no_bind(message_id, error)
-            except NotSentError as error:
-                return _refused(message_id, ErrorClass.RETRY, UNREACHABLE, str(error))
-            except NoAnswerError as error:
-                return Answer(message_id, "unknown", error_text=str(error))
-            answer = self._answer(message_id, status, told)
-            again = time.monotonic() + (answer.retry_after or 0)
-            if not patiently or answer.retry_after is None or again > until:
-                return answer
-            await asyncio.sleep(answer.retry_after)
-
-    def _answer(self, message_id: str, status: int, told: bytes) -> Answer:
-        if status == smpp_session.ROK:
-            name = told.split(b"\0")[0].decode("latin-1")
-            named = smpp_delivery.message_id(name, self._settings.receipt_ids) or None
-            return Answer(message_id, "accepted", named, segments=1)
-        # RECIPIENT for what nobody knows, vendors' own among it, costs one message.
-        code, error_class = STATUSES.get(status, (f"0x{status:08X}", ErrorClass.RECIPIENT))
-        text = f"submit_sm was answered with {code} (0x{status:X})"
-        if error_class is None:
-            return Answer(message_id, "unknown", error_code=code, error_text=text)
-        wait = WAITS.get(status) if error_class is ErrorClass.RETRY else None
-        return _refused(message_id, error_class, code, text, wait)
-
-    def _no_bind(self, message_id: str, error: BindRefusedError) -> Answer:
-        code, _ = STATUSES.get(error.status, (f"0x{error.status:X}", None))
-        if error.status in LOGIN_REFUSED:
-            return _refused(message_id, ErrorClass.ACCOUNT, code, str(error))
-        return _refused(message_id, ErrorClass.RETRY, UNREACHABLE, f"{error}: {code}")
-
     async def check(self, sender: str | None = None) -> list[str]:
         """Bind as a sender does, and look at the form of the sender."""
         problems = [
@@ -242,10 +196,10 @@ class Smpp:
             session = await Session.bind(self._login, smpp_session.BIND_TRANSMITTER, self.timeouts)
             await session.close()
         except BindRefusedError as error:
-            code, _ = STATUSES.get(error.status, (f"0x{error.status:X}", None))
             problems.append(
-                f"{error} ({code}), so system_id, password or system_type is wrong, or there are"
-                f" as many binds as it allows: {self._mend('password')}"
+                f"{error} ({smpp_answers.name_of(error.status)}), so system_id, password or"
+                " system_type is wrong, or there are as many binds as it allows:"
+                f" {self._mend('password')}"
             )
         except NotSentError as error:
             problems.append(f"host or port cannot be used, {error}: {self._mend('host')}")
@@ -311,52 +265,6 @@ class Smpp:
         return smpp_session.ROK if stored else smpp_session.RX_T_APPN
 
 
-def _refused(
-    message_id: str, error_class: ErrorClass, code: str, text: str, wait: float | None = None
-) -> Answer:
-    return Answer(
-        message_id,
-        "refused",
-        error_class=error_class,
-        error_code=code,
-        error_text=text,
-        retry_after=wait,
-    )
-
-
-def _together(message_id: str, answers: Sequence[Answer], total: int) -> Answer:
-    """Make one answer of those to the parts; the last one may be the only one not accepted."""
-    first, last = answers[0], answers[-1]
-    if total == 1 or first.outcome != "accepted":
-        return first
-    parts = [
-        Report(
-            Status.ACCEPTED,
-            message_id,
-            answer.gateway_message_id,
-            part=answer.gateway_message_id or str(place),
-        )
-        for place, answer in enumerate(answers, 1)
-        if answer.outcome == "accepted"
-    ]
-    # The one after an unknown part was never sent: with it missing, the message is not complete.
-    missing = len(answers) + (last.outcome != "refused")
-    if missing <= total:
-        of_part = last.error_class if last.error_class is not ErrorClass.RETRY else None
-        parts.append(
-            Report(
-                Status.FAILED,
-                message_id,
-                part=str(missing),
-                error_code=last.error_code or "not_sent",
-                error_class=of_part,
-            )
-        )
-    return Answer(
-        message_id, "accepted", first.gateway_message_id, segments=total, parts=tuple(parts)
-    )
-
-
 def _kind_of(sender: str) -> tuple[int, int]:
     """TON and NPI of a sender by its form."""
     if not sender:
@@ -373,3 +281,18 @@ def _smpp_time(deadline: datetime | None) -> str:
     # Whether it is too late was the ledger's question; an instant that is past would be refused.
     at = max(deadline, datetime.now(UTC) + timedelta(seconds=1)).astimezone(UTC)
     return f"{at:%y%m%d%H%M%S}000+"
+
+
+def _is_host(host: str) -> bool:
+    """Whether this is an IP address or a name that can be looked up (RFC 1123, 2.1)."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        pass
+    else:
+        return True
+    try:
+        name = host.removesuffix(".").encode("idna").decode()
+    except UnicodeError:
+        return False
+    return len(name) <= 253 and all(map(_LABEL.fullmatch, name.split(".")))

@@ -35,10 +35,16 @@ STATS = {
 }
 """`stat` in the text of a receipt (Appendix B)."""
 
-_RECEIPT, _HAS_HEADER = 0x04, 0x40  # in esm_class, 5.2.12
+_RECEIPT, _INTERMEDIATE, _HAS_HEADER = 0x04, 0x20, 0x40  # in esm_class, 5.2.12
 # Tags of optional parameters, 5.3.2.
 _MESSAGE_ID, _NETWORK_ERROR, _PAYLOAD, _STATE = 0x001E, 0x0423, 0x0424, 0x0427
-_FIELD = re.compile(r"\b(id|stat|err):\s*(\S+)", re.IGNORECASE)
+# What follows "text:" is the message's own, and may look like a receipt.
+_TEXT = re.compile(r"(?<!\S)text:", re.IGNORECASE)
+# A field without a value is followed by the next field's name.
+_NAMES = r"(?:id|sub|dlvrd|submit date|done date|stat|err):"
+_FIELD = re.compile(rf"(?<!\S)(id|stat|err):(?:\s*(?!{_NAMES})(\S+))?", re.IGNORECASE)
+# message_id has at most 65 octets with the NUL (5.2.23).
+_HEXADECIMAL, _DECIMAL = re.compile(r"[0-9A-Fa-f]{1,64}"), re.compile(r"[0-9]+")
 _INTERNATIONAL = re.compile(r"[1-9]\d{7,14}")
 
 ReceiptIds = Literal["same", "decimal"]
@@ -49,10 +55,8 @@ def message_id(answered: str, ids: ReceiptIds) -> str:
 
     Some SMSCs answer in hexadecimal and report in decimal.
     """
-    try:
-        return str(int(answered, 16)) if ids == "decimal" else answered
-    except ValueError:
-        return answered
+    converts = ids == "decimal" and _HEXADECIMAL.fullmatch(answered)
+    return str(int(answered, 16)) if converts else answered
 
 
 def read(pdu: bytes, ids: ReceiptIds) -> tuple[list[Report], list[Inbound]]:
@@ -65,7 +69,7 @@ def read(pdu: bytes, ids: ReceiptIds) -> tuple[list[Report], list[Inbound]]:
         raise CallbackError("no deliver_sm")
     extras = {tlv.tag: tlv.value for tlv in found.tlvs}
     octets = found.short_message or extras.get(_PAYLOAD, b"")
-    if found.esm_class & _RECEIPT or _is_receipt(extras):
+    if found.esm_class & (_RECEIPT | _INTERMEDIATE) or _is_receipt(extras):
         return [_report(found, extras, octets.decode("latin-1"), ids)], []
     text = smpp_text.read(octets, found.data_coding, has_header=bool(found.esm_class & _HAS_HEADER))
     # An inbound message has no id in SMPP. One that comes again is stored again: twice is harmless.
@@ -78,22 +82,34 @@ def read(pdu: bytes, ids: ReceiptIds) -> tuple[list[Report], list[Inbound]]:
 def _report(
     found: smpp34.DeliverSm, extras: dict[int, bytes], text: str, ids: ReceiptIds
 ) -> Report:
-    told = {name.lower(): value for name, value in _FIELD.findall(text.partition(" text:")[0])}
-    name = _string(extras, _MESSAGE_ID) or told.get("id", "")
+    told: dict[str, str] = {}
+    for field, value in _FIELD.findall(_TEXT.split(text, maxsplit=1)[0]):
+        told.setdefault(field.lower(), value)
+    name = _name(told.get("id", ""), _string(extras, _MESSAGE_ID), ids)
     if not name:
         raise CallbackError("a receipt that names no message")
-    if ids == "decimal" and name.isascii() and name.isdigit():
-        name = str(int(name))  # without the zeros in front
     state = int.from_bytes(extras.get(_STATE, b""), "big")
     status = STATES.get(state) or STATS.get(told.get("stat", "").upper(), Status.UNKNOWN)
+    if found.esm_class & _INTERMEDIATE:
+        # Of an attempt, which may be followed by others: whatever it says is not the end.
+        status = Status.SENT
+    fine = status in {Status.DELIVERED, Status.SENT}
     return Report(
         status=status,
         gateway_message_id=name,
         part=name,
         recipient=_number(found.source_addr, found.source_addr_ton),
-        error_code=None if status is Status.DELIVERED else _error(told.get("err", ""), extras),
+        error_code=None if fine else _error(told.get("err", ""), extras),
         # "done date" is in the SMSC's own time, of which nothing is said.
     )
+
+
+def _name(in_text: str, in_tlv: str, ids: ReceiptIds) -> str:
+    """Return the id of a receipt: by the optional parameter, which is the submit_sm_resp's own."""
+    if ids == "same" or not in_text:
+        return message_id(in_tlv or in_text, ids)
+    # Without the zeros in front.
+    return (in_text.lstrip("0") or "0") if _DECIMAL.fullmatch(in_text) else in_text
 
 
 def _error(told: str, extras: dict[int, bytes]) -> str | None:

@@ -70,8 +70,7 @@ class Session:
         timeouts: Timeouts,
         deliver: Deliver | None,
     ) -> None:
-        self.usable = True
-        """Whether requests may be written; once False it stays so."""
+        self._takes = True
         self.ended = asyncio.Event()
         self._reader, self._writer = reader, writer
         self._address = login.address
@@ -80,7 +79,8 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self._heard = self._loop.time()
         self._numbers = itertools.count(1)
-        self._open: dict[int, asyncio.Future[tuple[int, bytes]]] = {}
+        # By sequence_number: the command_id that answers it, and who waits.
+        self._open: dict[int, tuple[int, asyncio.Future[tuple[int, bytes]]]] = {}
         self._delivering: set[asyncio.Task[None]] = set()
         self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._keep())]
 
@@ -96,7 +96,8 @@ class Session:
                     login.port,
                     ssl=ssl.create_default_context() if login.use_tls else None,
                 )
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, ValueError) as error:
+            # ValueError: a host that is no name at all, for the look-up or for TLS.
             why = getattr(error, "strerror", None) or type(error).__name__
             raise NotSentError(f"no connection to the SMSC at {login.address}: {why}") from None
         session = cls(reader, writer, login, timeouts, deliver)
@@ -116,18 +117,24 @@ class Session:
             raise
         return session
 
+    @property
+    def usable(self) -> bool:
+        """Whether requests may be written; once False it stays so."""
+        return self._takes and not self._writer.transport.is_closing()
+
     async def request(self, command: int, body: bytes, until: float) -> tuple[int, bytes]:
         """Write a request once; return the command_status and the body of its answer.
 
         `until` is an instant of the loop's clock. Raises `NotSentError` where nothing was written,
-        `NoAnswerError` where it was, and no answer came by then or can come any more.
+        `NoAnswerError` where it was, and no answer came by then or can come any more, or one that
+        says nothing.
         """
-        if not self.usable or self._writer.transport.is_closing():
+        if not self.usable:
             raise NotSentError(f"the bind at the SMSC {self._address} has ended")
         # 0x7FFFFFFF is the highest (5.1.4).
         number = next(self._numbers) % 0x7FFF_FFFF or 0x7FFF_FFFF
         answer: asyncio.Future[tuple[int, bytes]] = self._loop.create_future()
-        self._open[number] = answer
+        self._open[number] = command | RESPONSE, answer
         self._write(command, ROK, number, body)
         try:
             async with asyncio.timeout_at(until):
@@ -146,9 +153,9 @@ class Session:
 
     def end(self) -> None:
         """Close; whoever waits for an answer is told that there will be none."""
-        self.usable = False
+        self._takes = False
         self._writer.close()
-        for answer in self._open.values():
+        for _, answer in self._open.values():
             if not answer.done():
                 answer.set_exception(
                     NoAnswerError(f"the connection to the SMSC at {self._address} was lost")
@@ -178,9 +185,7 @@ class Session:
 
     def _take(self, command: int, status: int, number: int, head: bytes, body: bytes) -> None:
         if command & RESPONSE:
-            answer = self._open.get(number)
-            if answer is not None and not answer.done():
-                answer.set_result((status, body))
+            self._answered(command, status, number, body)
         elif command == DELIVER_SM and self._deliver is not None:
             # One at a time would mean one commit for each.
             task = asyncio.create_task(self._answer(self._deliver(head + body), number))
@@ -190,12 +195,23 @@ class Session:
             self._write(command | RESPONSE, ROK, number)
             if command == UNBIND:
                 # It takes nothing more, but what it has taken it may still answer.
-                self.usable = False
+                self._takes = False
                 self._loop.call_later(_GOODBYE, self.end)
         elif command == DELIVER_SM:
             self._write(command | RESPONSE, RINVBNDSTS, number, b"\0")
         else:
             self._write(GENERIC_NACK, RINVCMDID, number)
+
+    def _answered(self, command: int, status: int, number: int, body: bytes) -> None:
+        expected, answer = self._open.get(number, (0, None))
+        if answer is None or answer.done():
+            return
+        # A generic_nack is for errors (4.3): one that names none is no acceptance.
+        if command == expected or (command == GENERIC_NACK and status != ROK):
+            answer.set_result((status, body))
+        else:
+            told = f"the SMSC at {self._address} answered with 0x{command:08X}, which says nothing"
+            answer.set_exception(NoAnswerError(told))
 
     async def _answer(self, deliver: Awaitable[int], number: int) -> None:
         status = await deliver

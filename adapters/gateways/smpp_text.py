@@ -23,6 +23,15 @@ _SIZES = {GSM7: (160, 153), UCS2: (140, 134)}
 """Octets of a text that stands alone, and of a part beside its header of 6."""
 _MOST_PARTS = 255
 
+# 1 is ASCII, which is the lower half of Latin-1; 2 and 4 are octets, which mostly are text. Of what
+# is not here (JIS and others) the octets of ASCII are read, and the rest is replaced.
+_CODECS = {
+    GSM7: "", 1: "latin-1", 2: "latin-1", LATIN1: "latin-1", 4: "latin-1",
+    6: "iso8859_5", 7: "iso8859_8", UCS2: "utf-16-be",
+}  # fmt: skip
+_CODECS_BY_BITS = ("", "latin-1", "utf-16-be", "ascii")
+"""By bits 3 and 2 of a GSM data coding scheme: GSM-7, octets, UCS-2, reserved."""
+
 
 def coding(encoding: str) -> int:
     """Return the `data_coding` of an encoding as the planner names it."""
@@ -61,13 +70,25 @@ def read(octets: bytes, data_coding: int, *, has_header: bool) -> str:
     """Return the text of a `short_message`; what cannot be read is replaced, not refused."""
     if has_header and octets:
         octets = octets[1 + octets[0] :]
-    if data_coding == UCS2:
-        return octets.decode("utf-16-be", "replace")
-    # 0xF0 to 0xF3 are GSM-7 with a message class (3GPP TS 23.038, 4).
-    if data_coding == GSM7 or 0xF0 <= data_coding <= 0xF3:
-        return _gsm7(octets)
-    # 1 is ASCII, which is its lower half.
-    return octets.decode("latin-1")
+    codec = _codec(data_coding)
+    return octets.decode(codec, "replace") if codec else _gsm7(octets)
+
+
+def _codec(data_coding: int) -> str:
+    """Return Python's name of a coding; empty: GSM-7."""
+    group, bits = data_coding >> 4, data_coding >> 2 & 3
+    if group == 0:
+        return _CODECS.get(data_coding, "ascii")
+    # The others are data coding schemes of GSM (3GPP TS 23.038, 4).
+    if group in {0x1, 0x4, 0x5}:
+        return _CODECS_BY_BITS[bits]
+    if group in {0xC, 0xD}:
+        return ""
+    if group == 0xE:
+        return "utf-16-be"
+    if group == 0xF:
+        return "latin-1" if bits & 1 else ""
+    return "ascii"  # compressed, or reserved
 
 
 def _gsm7(octets: bytes) -> str:

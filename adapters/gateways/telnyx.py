@@ -1,8 +1,8 @@
 """Telnyx messaging, API v2 (developers.telnyx.com/docs/messaging).
 
-One JSON POST for each message; our reference travels in the query of its callback address. It is
-the idempotency key, too, but a message in doubt is not sent again under it: Telnyx promises to
-remember successful answers only. Events are signed with a key of Telnyx's own.
+One JSON POST for each message; our reference travels in the query of its callback address, which
+reports repeat, signed. It is the idempotency key, too, but a message in doubt is not sent again
+under it: Telnyx promises to remember successful answers only.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import base64
 import binascii
 import time
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, ClassVar, Literal
 from urllib.parse import quote
@@ -82,11 +82,6 @@ class TelnyxSettings(base.GatewaySettings):
         pattern="^([0-9a-fA-F-]{36})?$",
         description="Messaging profile: needed for a name as sender, and for a pool of numbers",
     )
-
-    @field_validator("base_url")
-    @classmethod
-    def _no_trailing_slash(cls, value: str) -> str:
-        return value.rstrip("/")
 
     @field_validator("public_key")
     @classmethod
@@ -163,14 +158,16 @@ class Telnyx(http.HttpAdapter):
             problems.append(f"base_url cannot be used, {error}: {self._mend('base_url')}")
         else:
             mend = self._mend("api_key" if reply.status in {401, 403} else "base_url")
-            problems.append(checks.account_problem(reply, base_url, "api_key", mend))
+            problems.append(
+                checks.account_problem(reply, base_url, "api_key", mend, "data.balance")
+            )
         return [problem for problem in problems if problem]
 
     def _mend(self, setting: str) -> str:
         return checks.mend(self.addresses, self._settings.kind, setting)
 
     async def recover(self, suspects: Sequence[base.Suspect]) -> list[base.Finding]:
-        """Find nothing: Telnyx lists no messages. They are sent again under their key."""
+        """Telnyx lists no messages: what is in doubt stays so until a report comes."""
         return []
 
     async def poll(self, gateway_message_ids: Sequence[str]) -> list[Report]:
@@ -209,8 +206,10 @@ class Telnyx(http.HttpAdapter):
         if kind == "message.received":
             return [], [_inbound(payload)]
         if kind in {"message.sent", "message.finalized"}:
-            reference = callbacks.query(callback, "ref")
-            report = _report(payload, reference, _instant(event.get("occurred_at")))
+            # Our address as Telnyx signed it: the one that was called may be of another message.
+            address = values.text(payload.get("webhook_url")) or ""
+            reference = callbacks.parameter(address, "ref")
+            report = _report(payload, reference, values.iso_date(event.get("occurred_at")))
             if report is None:
                 raise base.CallbackError("Telnyx event about a message, without id or status")
             return [report], []
@@ -278,7 +277,7 @@ def _report(
         error_code=code,
         # Nothing that was accepted is sent again.
         error_class=None if error_class is ErrorClass.RETRY else error_class,
-        occurred_at=occurred_at or _instant(payload.get("completed_at")),
+        occurred_at=occurred_at or values.iso_date(payload.get("completed_at")),
         price=price,
         currency=currency,
     )
@@ -305,14 +304,6 @@ def _money(cost: object) -> tuple[Decimal | None, str | None]:
     amount = _object(cost).get("amount")
     price = str(amount) if isinstance(amount, float) else amount
     return values.money(price, _object(cost).get("currency"))
-
-
-def _instant(value: object) -> datetime | None:
-    try:
-        instant = datetime.fromisoformat(values.text(value) or "")
-    except ValueError:
-        return None
-    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
 def _object(value: object) -> dict[str, Any]:

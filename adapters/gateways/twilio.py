@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal
 from urllib.parse import quote, urlencode
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr
 
 from adapters.gateways import base, callbacks, checks, http, values
 from adapters.gateways.base import Answer, ErrorClass, Inbound, Report, Status
@@ -81,11 +81,6 @@ class TwilioSettings(base.GatewaySettings):
         pattern="^(MG[0-9a-fA-F]{32})?$",
         description="Messaging service that picks the sender where none is named: MG…",
     )
-
-    @field_validator("base_url")
-    @classmethod
-    def _no_trailing_slash(cls, value: str) -> str:
-        return value.rstrip("/")
 
 
 class Twilio(http.HttpAdapter):
@@ -162,10 +157,10 @@ class Twilio(http.HttpAdapter):
         status, base_url = values.text(reply.fields.get("status")), self._settings.base_url
         if values.text(reply.fields.get("code")) == TEST_CREDENTIALS:
             return None
-        if reply.status == 200 and status not in {None, "active"}:
+        if reply.status == 200 and "sid" in reply.fields and status not in {None, "active"}:
             return f"the account is {status}: see the Twilio console"
         mend = self._mend("auth_token" if reply.status in {401, 403} else "base_url")
-        return checks.account_problem(reply, base_url, "account_sid or auth_token", mend)
+        return checks.account_problem(reply, base_url, "account_sid or auth_token", mend, "sid")
 
     def _mend(self, setting: str) -> str:
         return checks.mend(self.addresses, self._settings.kind, setting)

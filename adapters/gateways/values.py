@@ -3,26 +3,46 @@
 Each function returns None for what it cannot read, so that one odd field costs no report.
 """
 
+import math
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+HIGHEST_PRICE = 10**6
+MOST_DECIMALS = 12
+MOST_SEGMENTS = 255
+"""A text has no more parts: its header (UDH) counts them in one octet."""
+LONGEST_WAIT = 3600.0
+"""Seconds. A gateway that says more is asked again after an hour all the same: the figure may be a
+slip, and whoever mends the account meanwhile should not have to wait for the next day."""
+
 
 def text(value: object) -> str | None:
-    """Return a text or a number as text; None for nothing, an empty text, or a structure."""
+    """Return a text or a number as text; None for nothing, an empty text, or a structure.
+
+    Without the character NUL, which PostgreSQL stores nowhere.
+    """
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None
-    return str(value) or None
+    return str(value).replace("\0", "") or None
 
 
 def amount(value: object) -> Decimal | None:
-    """Return a price without its sign (a charge is negative at some gateways)."""
+    """Return a price without its sign (a charge is negative at some gateways), to 12 decimals.
+
+    None, too, for one above a million: no message costs that.
+    """
     try:
-        price = Decimal(text(value) or "")
-    except InvalidOperation:
+        price = abs(Decimal(text(value) or ""))
+    except ArithmeticError:
         return None
-    return abs(price) if price.is_finite() else None
+    if not price.is_finite() or price > HIGHEST_PRICE:
+        return None
+    exponent = price.as_tuple().exponent
+    # A float of JSON may have more, which say nothing.
+    long = isinstance(exponent, int) and exponent < -MOST_DECIMALS
+    return (round(price, MOST_DECIMALS) or None) if long else price
 
 
 def money(price: object, currency: object) -> tuple[Decimal | None, str | None]:
@@ -32,27 +52,41 @@ def money(price: object, currency: object) -> tuple[Decimal | None, str | None]:
 
 
 def count(value: object) -> int | None:
-    """Return a number of segments; None for 0, which gateways say while they do not know."""
+    """Return a number of segments; None for 0, which gateways say while they do not know.
+
+    None, too, for more than a text can have.
+    """
     digits = text(value) or ""
-    return (int(digits) or None) if digits.isascii() and digits.isdigit() else None
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= len(str(MOST_SEGMENTS))):
+        return None
+    number = int(digits)
+    return number if 0 < number <= MOST_SEGMENTS else None
+
+
+def wait(seconds: float) -> float:
+    """Return how many seconds to wait: an hour at most, and 1 where it is no number of seconds."""
+    return min(seconds, LONGEST_WAIT) if math.isfinite(seconds) and seconds >= 0 else 1.0
 
 
 def mail_date(value: object) -> datetime | None:
     """Return the instant in an RFC 2822 date, which is UTC where it names no zone."""
     try:
-        instant = parsedate_to_datetime(text(value) or "")
-    except ValueError:
+        return _in_utc(parsedate_to_datetime(text(value) or ""))
+    except (ValueError, OverflowError):
         return None
-    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
 def iso_date(value: object) -> datetime | None:
     """Return the instant in an ISO 8601 date, which is UTC where it names no zone."""
     try:
-        instant = datetime.fromisoformat(text(value) or "")
-    except ValueError:
+        return _in_utc(datetime.fromisoformat(text(value) or ""))
+    except (ValueError, OverflowError):
         return None
-    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
+
+
+def _in_utc(instant: datetime) -> datetime:
+    # Others would convert it later, where an overflow (year 1, zone +14) is nobody's to catch.
+    return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
 def objects(value: object) -> list[dict[str, Any]]:

@@ -177,7 +177,7 @@ class Vonage(vonage_account.Account):
             login, mend = "api_key or api_secret", self._mend("api_secret")
             if reply.status not in {401, 403}:
                 mend = self._mend("base_url")
-            problems.append(checks.account_problem(reply, base_url, login, mend))
+            problems.append(checks.account_problem(reply, base_url, login, mend, "value"))
         except (http.NotSentError, http.NoAnswerError) as error:
             problems.append(f"base_url cannot be used, {error}: {self._mend('base_url')}")
         return [problem for problem in problems if problem]

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Self
 from urllib.parse import urlencode, urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr
 
 from adapters.gateways import base, http, values
 from adapters.gateways.matching import CLOCK_SKEW
@@ -40,11 +40,6 @@ class AccountSettings(base.GatewaySettings):
         description="Signature secret, from the dashboard's API settings; callbacks are signed"
         " with it",
     )
-
-    @field_validator("base_url", check_fields=False)
-    @classmethod
-    def _no_trailing_slash(cls, value: str) -> str:
-        return value.rstrip("/")
 
 
 class Account(http.HttpAdapter):
@@ -158,9 +153,10 @@ def instant(value: object) -> datetime | None:
     """Read an ISO 8601 time; None where it names no zone."""
     try:
         read = datetime.fromisoformat(values.text(value) or "")
-    except ValueError:
+        # Here, because an overflow (year 1, zone +14) is nobody's to catch later.
+        return read.astimezone(UTC) if read.tzinfo else None
+    except (ValueError, OverflowError):
         return None
-    return read if read.tzinfo else None
 
 
 def mapping(value: object) -> dict[str, Any]:

@@ -201,11 +201,13 @@ class VonageMessages(vonage_account.Account):
     def _account_problem(self, reply: http.Reply) -> str | None:
         if reply.status == 404 and self._private_key is not None:
             return f"the account has no such application: {self._mend('application_id')}"
-        if reply.status != 200 or not reply.fields:
-            mend = self._mend("api_secret" if reply.status in {401, 403} else "base_url")
-            return checks.account_problem(reply, self.account_url, "api_key or api_secret", mend)
-        if self._private_key is None:
-            return None
+        mend = self._mend("api_secret" if reply.status in {401, 403} else "base_url")
+        shows = "total_items" if self._private_key is None else "id"
+        problem = checks.account_problem(
+            reply, self.account_url, "api_key or api_secret", mend, shows
+        )
+        if problem or self._private_key is None:
+            return problem
         if "messages" not in mapping(reply.fields.get("capabilities")):
             return "the application may not send messages: switch Messages on in the dashboard"
         ours = self._private_key.public_key().public_bytes(

@@ -158,10 +158,12 @@ class Inbox:
 
     def _commit(self, group: Sequence[_Entry]) -> None:
         reports = [report for entry in group for report in entry.reports]
-        # Copies: what the policy writes into them must not outlive a rolled-back attempt.
-        inbound = [dict(message) for entry in group for message in entry.inbound]
+        inbound = [message for entry in group for message in entry.inbound]
         with writing() as connection:
             deliveries.append(connection, reports)
+            if inbound:
+                # Copies: what the policy writes into them must not outlive a rolled-back attempt.
+                inbound = [*map(dict, deliveries.unseen(connection, inbound))]
             if inbound:
                 if self._on_inbound is not None:
                     self._on_inbound(connection, inbound)

@@ -9,11 +9,12 @@ import math
 import traceback
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
+from adapters.gateways import callbacks
 from adapters.gateways.base import Callback, CallbackError, Gateway, Inbound, Report
 from adapters.web.inbox import Inbox
 from adapters.web.limits import Refusals
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 MAX_BODY = 65_536  # bytes; a gateway's callback is a few hundred
 _LOOK = 5.0  # seconds that a callback waits for Prefect to say whether there is its gateway
 _CLOSES = (404, 413, 429)
+_Kind = Literal["report", "reply"]
 # What an adapter's reading code raises on a body that is not what it looks like.
 _UNREADABLE = (
     CallbackError,
@@ -61,11 +63,11 @@ class Receiver:
 
     async def reports(self, request: Request) -> Response:
         """Delivery reports: 204, or the answer that the gateway wants, once they are stored."""
-        return await self._receive(request) or self._reply(request, "report_reply")
+        return await self._receive(request, "report") or self._reply(request, "report_reply")
 
     async def inbound(self, request: Request) -> Response:
         """Replies (MO): likewise."""
-        return await self._receive(request) or self._reply(request, "inbound_reply")
+        return await self._receive(request, "reply") or self._reply(request, "inbound_reply")
 
     def _reply(self, request: Request, which: str) -> Response:
         gateway = self._gateways(request.path_params["name"])
@@ -74,13 +76,13 @@ class Receiver:
             return Response(status_code=204)
         return Response(body, media_type="text/xml" if body.startswith("<") else "text/plain")
 
-    async def _receive(self, request: Request) -> Response | None:
+    async def _receive(self, request: Request, kind: _Kind) -> Response | None:
         """Hear a caller unless too much of his was refused; a response only where not stored."""
         caller = request.client.host if request.client else ""
         if wait := self._refusals.wait(caller):
             return _refuse(429, "too many refused requests", wait=wait)
         try:
-            refusal = await self._take(request, caller)
+            refusal = await self._take(request, caller, kind)
         except Exception as error:  # noqa: BLE001 - its text may hold what nobody may read
             at = traceback.extract_tb(error.__traceback__)[-1]
             log.error("receiver: %s at %s:%s", type(error).__name__, at.filename, at.lineno)
@@ -89,7 +91,7 @@ class Receiver:
             self._refusals.count(caller)
         return refusal
 
-    async def _take(self, request: Request, caller: str) -> Response | None:
+    async def _take(self, request: Request, caller: str, kind: _Kind) -> Response | None:
         """Store what a callback says; a response only where that did not come about."""
         name = request.path_params["name"]
         try:
@@ -101,7 +103,7 @@ class Receiver:
         body = await _read(request)
         if body is None:
             return _refuse(413, f"more than {MAX_BODY} bytes, or not all of them")
-        callback = self._callback(request, body)
+        callback = self._callback(request, body, kind)
         if not _verified(gateway, callback):
             log.warning("receiver: gateway %s: a callback without a valid signature", name)
             return _refuse(403, "the signature is missing or wrong")
@@ -122,7 +124,7 @@ class Receiver:
             gateway = self._gateways(name)
         return gateway
 
-    def _callback(self, request: Request, body: bytes) -> Callback:
+    def _callback(self, request: Request, body: bytes, kind: _Kind) -> Callback:
         path = request.scope.get("raw_path") or request.scope["path"].encode()
         query = request.scope["query_string"]
         address = path + b"?" + query if query else path
@@ -134,6 +136,7 @@ class Receiver:
                 for name, value in request.scope["headers"]
             },
             body=body,
+            kind=kind,
         )
 
 
@@ -163,7 +166,9 @@ async def _read(request: Request) -> bytes | None:
 
 
 def _payload(callback: Callback) -> str:
-    return callback.body.decode("utf-8", "replace") or callback.url.partition("?")[2]
+    if callback.body:
+        return callback.body.decode("utf-8", "replace")
+    return callbacks.without_token(callback.url.partition("?")[2])
 
 
 def rows(

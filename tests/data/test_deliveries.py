@@ -175,22 +175,42 @@ def test_events_may_come_as_a_frame(database: str) -> None:
     assert (stored().status, stored().price) == ("delivered", Decimal("0.01"))
 
 
+REPLY = {
+    "gateway": "main",
+    "gateway_message_id": "SM9",
+    "sender": "+14155550100",
+    "recipient": "+15005550006",
+    "text": "STOP",
+    "kind": "",
+    "received_at": AT,
+    "raw": "",
+}
+
+
 def test_inbound_messages_are_stored(database: str) -> None:
-    reply = {
-        "gateway": "main",
-        "gateway_message_id": "SM9",
-        "sender": "+14155550100",
-        "recipient": "+15005550006",
-        "text": "STOP",
-        "kind": "",
-        "received_at": AT,
-        "raw": "",
-    }
     with writing() as connection:
-        deliveries.append_inbound(connection, [reply])
+        deliveries.append_inbound(connection, [REPLY])
     with reading() as connection:
         table = InboundMessage.__table__  # type: ignore[attr-defined]
         assert connection.execute(select(table)).one().text == "STOP"
+
+
+def test_an_inbound_message_that_is_stored_is_known_when_it_comes_again(database: str) -> None:
+    again = REPLY | {"received_at": AT + timedelta(days=1), "raw": "again"}
+    others = [
+        REPLY | {"gateway": "other"},
+        REPLY | {"gateway_message_id": "SM10"},
+        # An SMSC counts anew one day.
+        REPLY | {"sender": "+14155550101"},
+        REPLY | {"text": "START"},
+    ]
+    nameless = REPLY | {"gateway_message_id": ""}
+    with writing() as connection:
+        assert deliveries.unseen(connection, [REPLY, again]) == [REPLY]
+        deliveries.append_inbound(connection, [REPLY, nameless])
+    with writing() as connection:
+        assert deliveries.unseen(connection, [again, *others, *others]) == others
+        assert deliveries.unseen(connection, [nameless] * 2) == [nameless] * 2
 
 
 REPORTS = st.lists(st.sampled_from(list(deliveries.RANK)), min_size=1, max_size=7)

@@ -21,7 +21,7 @@ from tests import plans
 from tests.gateways_real.conftest import Chain
 from tests.sandboxes import Sandbox, start, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.heavy
 
 PEOPLE = 2_000
 RATE = 400

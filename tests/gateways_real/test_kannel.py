@@ -20,7 +20,7 @@ from tests.gateways_real.conftest import Chain
 from tests.gateways_real.kannel import SHORT_CODE, Printed
 from tests.sandboxes import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.heavy
 
 MINUTE = 60.0
 

@@ -24,6 +24,8 @@ from tests.adapters.web.serving import Server, replies
 from tests.programs import need
 from tests.sandboxes import wait_until
 
+pytestmark = pytest.mark.heavy
+
 HERE = Path(__file__).parent
 INSTALL = "install Node.js (apt-get install nodejs npm), then `npm ci` in tests/gateways_real"
 ME = "+15005550006"

@@ -32,7 +32,7 @@ class Example:
     """The value of each secret setting."""
     accept: Callable[[Request], Respond] | None = None
     """The reply that takes every message of a request (`numbers` finds them). The gateway's id of a
-    message ends with the digits of its number."""
+    message is ours, or ends with the digits of its number."""
     refuse: Callable[[Request, str], Respond] | None = None
     """The reply to a request in which the gateway does not take the recipient with these digits,
     and quotes it. The others are taken, if the gateway ever takes a part of a request."""
@@ -41,6 +41,8 @@ class Example:
     report: Callback | None = None
     """The report that message m1 of window s1 to +12125550101 was delivered, not yet authentic; it
     comes to `ADDRESSES.reports("m1")` or `ADDRESSES.reports_of("s1")`."""
+    reply: Callback | None = None
+    """Where a token is all the proof: a reply (MO) to `ADDRESSES.inbound`, not yet authentic."""
     sign: Callable[[Callback], Callback] | None = None
     """Make it authentic, now: with a signature, or with the token in the address."""
     ages: bool = False

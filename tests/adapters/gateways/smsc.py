@@ -24,8 +24,7 @@ class Answer:
     message_id: str | None = None
     """None: the next number."""
     delay: float = 0
-    nack: bool = False
-    """By generic_nack."""
+    command: int = SUBMIT_SM | RESPONSE
 
 
 class Reset:
@@ -147,8 +146,7 @@ class Smsc:
             self._now -= 1
             named = reaction.message_id
             told = str(next(self._ids)) if named is None and not reaction.status else named or ""
-            command = RESPONSE if reaction.nack else SUBMIT_SM | RESPONSE
-            write(writer, command, reaction.status, number, told.encode() + b"\0")
+            write(writer, reaction.command, reaction.status, number, told.encode() + b"\0")
 
     def _next(self, submitted: smpp34.SubmitSm) -> Reaction:
         if callable(self.script):

@@ -26,7 +26,7 @@ from tests.adapters.gateways.example import messages as outgoing
 from tests.adapters.gateways.stage import Receiver, Stage
 from tests.sandboxes import SID, TOKEN, Sandbox, start
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.heavy
 
 FAILED = {"undelivered", "failed", "rejected"}
 NEVER = {"kind": "reports", "reports": "never"}

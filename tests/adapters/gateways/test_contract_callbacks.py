@@ -1,13 +1,16 @@
 """What every gateway adapter must make of callbacks, whatever its wire format."""
 
+import json
+import re
 import sys
 import time
 from dataclasses import replace
 from datetime import datetime, timedelta, tzinfo
+from urllib.parse import urlsplit
 
 import pytest
 
-from adapters.gateways.base import Callback, CallbackError, Status
+from adapters.gateways.base import Callback, CallbackError, Gateway, Inbound, Report, Status
 from tests.adapters.gateways.contract import gateway
 from tests.adapters.gateways.example import SUBMISSION, Example
 
@@ -89,6 +92,49 @@ def test_a_report_carries_our_reference(kind: str, example: Example) -> None:
             assert (report.submission, report.recipient) == (SUBMISSION, "+12125550101")
         case "none":
             assert report.gateway_message_id or (report.batch_id and report.recipient)
+
+
+def test_a_token_is_good_for_what_its_address_is_for(kind: str, example: Example) -> None:
+    made = gateway(kind, "http://127.0.0.1:1")
+    if made.capabilities.callbacks != "token":
+        return
+    assert example.reply is not None, "Example.reply is missing"
+    report, reply = example.sign(example.report), example.sign(example.reply)
+    reports, replies = made.parse(report)[0], made.parse(reply)[1]
+    assert (len(reports), len(replies)) == (1, 1)
+    for forged in (with_words(report, example.reply), of_words(report, example.reply)):
+        assert made.verify(forged)
+        assert parsed(made, forged) in (([], []), (reports, []))
+    for forged in (with_words(reply, example.report), of_words(reply, example.report)):
+        assert made.verify(forged)
+        assert parsed(made, forged) in (([], []), ([], replies))
+
+
+def with_words(genuine: Callback, other: Callback) -> Callback:
+    """A genuine callback that says, after its own, what another one says."""
+    if genuine.body[:1] != b"{":
+        body = b"&".join(filter(None, (genuine.body, other.body)))
+        return replace(of_words(genuine, other), url=added(genuine.url, other), body=body)
+    [own], [others] = (json.loads(callback.body)["results"] for callback in (genuine, other))
+    return replace(genuine, body=json.dumps({"results": [others | own]}).encode())
+
+
+def of_words(genuine: Callback, other: Callback) -> Callback:
+    """The address of a genuine callback, and what another one says."""
+    bare = re.sub("(?<=token=.{32}).*", "", genuine.url)
+    return replace(genuine, url=added(bare, other), body=other.body)
+
+
+def added(url: str, other: Callback) -> str:
+    query = urlsplit(other.url).query
+    return f"{url}&{query}" if query else url
+
+
+def parsed(made: Gateway, callback: Callback) -> tuple[list[Report], list[Inbound]]:
+    try:
+        return made.parse(callback)
+    except CallbackError:
+        return [], []
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import aiohttp
 import httpx
 import pytest
 
-from adapters.gateways.base import Timeouts
+from adapters.gateways.base import ErrorClass, Timeouts
 from adapters.gateways.http import (
     LARGEST_BODY,
     Client,
@@ -18,6 +18,7 @@ from adapters.gateways.http import (
     NotSentError,
     Reply,
     never_sent,
+    no_success,
 )
 from tests.adapters.gateways.wire import Drop, Raw, Reset, Respond, Wire
 
@@ -251,6 +252,56 @@ def test_retry_after_is_read_as_a_date() -> None:
     after = Reply(429, httpx.Headers({"retry-after": date}), b"").retry_after
     assert after is not None
     assert 55 < after <= 60
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("86400", 3600),
+        ("99999999999999", 3600),
+        ("9" * 400, 1),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 3600),
+        ("Mon, 01 Jan 2024 00:00:00 +9999999999999999", 20),
+        ("Mon, 01 Jan 2024 00:00:00 GMT", 0),
+    ],
+)
+def test_an_absurd_retry_after_is_an_hour_at_most(value: str, seconds: float) -> None:
+    reply = Reply(429, httpx.Headers({"retry-after": value}), b"")
+    answer = no_success("m1", reply, error_class=ErrorClass.RETRY, code=None, text=None, wait=20)
+    assert answer.retry_after == seconds
+
+
+def test_a_foreign_text_is_cut_and_masked() -> None:
+    reply = Reply(400, httpx.Headers(), b"")
+    text = "+12125550101 " + "x" * 900_000
+    answer = no_success("m1", reply, error_class=ErrorClass.RECIPIENT, code="1", text=text)
+    assert len(answer.error_text) == 300
+    assert "2125550101" not in answer.error_text
+
+
+def test_a_number_at_the_cut_is_masked_as_a_whole() -> None:
+    reply = Reply(400, httpx.Headers(), b"")
+    for length in range(270, 300):
+        text = "x" * length + " +12125550101"
+        answer = no_success("m1", reply, error_class=ErrorClass.RECIPIENT, code="1", text=text)
+        assert "1212" not in answer.error_text
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://host:port",
+        "http://host:99999",
+        "http://a..b",
+        f"http://{'a' * 64}.com",
+        "http://☃.net",
+        "http://ho\tst",
+    ],
+)
+async def test_what_is_no_address_is_told_and_never_sent(address: str) -> None:
+    async with client(address) as http:
+        with pytest.raises(NotSentError, match="is no address"):
+            await http.post_form("/", {})
 
 
 @pytest.mark.parametrize("body", [b"", b"null", b"[]", b'"x"', b"<html>", b"\xff", b'{"a":'])

@@ -157,13 +157,23 @@ async def test_each_message_finds_its_own_status_whatever_the_order(wire: Wire) 
     assert len(wire.requests) == 1
 
 
-@pytest.mark.parametrize("odd", [{"destination": "0012125550101"}, {"messageId": "IB1"}])
-async def test_a_status_is_found_by_our_id_or_else_by_the_number(
-    wire: Wire, odd: dict[str, str]
+@pytest.mark.parametrize(
+    ("odd", "outcome"),
+    [
+        ({"destination": "0012125550101"}, "refused"),
+        ({"messageId": None}, "refused"),
+        ({"messageId": "IB1"}, "unknown"),
+        # Two messages go to that number.
+        ({"messageId": None, "destination": "12125550102"}, "unknown"),
+    ],
+)
+async def test_a_status_is_found_by_our_id_and_by_the_number_only_where_there_is_none(
+    wire: Wire, odd: dict[str, str | None], outcome: str
 ) -> None:
-    answers = await answers_to(wire, reply(entry(2), entry(1, **odd)), number=2)
-    assert {answer.outcome for answer in answers.values()} == {"accepted"}
-    assert answers["m1"].gateway_message_id == odd.get("messageId", "m1")
+    wire.script = [reply(entry(2), rejected("REJECTED_DESTINATION") | odd)]
+    async with infobip(wire.url) as gateway:
+        answers = await gateway.submit([message(1), message(2), message(2, id="m3")])
+    assert [answer.outcome for answer in answers] == [outcome, "accepted", "unknown"]
 
 
 @pytest.mark.parametrize(

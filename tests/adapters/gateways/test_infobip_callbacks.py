@@ -1,9 +1,10 @@
 """Infobip: tokens in callback addresses, delivery reports, inbound messages."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from pydantic import SecretStr
@@ -55,7 +56,8 @@ def infobip() -> Infobip:
 
 
 def called(url: str, *results: dict[str, Any]) -> Callback:
-    return Callback("POST", url, {}, json.dumps({"results": results}).encode())
+    kind: Literal["report", "reply"] = "report" if "/reports" in url else "reply"
+    return Callback("POST", url, {}, json.dumps({"results": results}).encode(), kind)
 
 
 def reported(infobip: Infobip, **changes: Any) -> Report:
@@ -167,6 +169,12 @@ def test_a_rejected_duplicate_does_not_end_the_message_that_has_the_id(infobip: 
     assert (report.status, report.error_code, report.error_class) == ("accepted", None, None)
 
 
+@pytest.mark.parametrize("done", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "x"])
+def test_an_instant_that_no_calendar_has_costs_no_report(infobip: Infobip, done: str) -> None:
+    report = reported(infobip, doneAt=done)
+    assert (report.status, report.occurred_at) == ("delivered", None)
+
+
 @pytest.mark.parametrize(
     ("price", "expected"),
     [
@@ -197,7 +205,7 @@ def test_no_price_is_not_a_price_of_nothing(
 )
 def test_what_is_no_callback_is_said_to_be_none(infobip: Infobip, url: str, body: bytes) -> None:
     with pytest.raises(CallbackError, match="Infobip"):
-        infobip.parse(Callback("POST", url, {}, body))
+        infobip.parse(replace(called(url), body=body))
 
 
 def test_the_address_of_a_message_is_not_good_for_a_reply(infobip: Infobip) -> None:

@@ -1,5 +1,6 @@
 """Jasmin's delivery reports and replies: how they are known, and how they are read."""
 
+from typing import Literal
 from urllib.parse import urlencode
 
 import pytest
@@ -14,7 +15,8 @@ INBOUND = "http://127.0.0.1:8780/gateways/main/inbound"
 
 def posted(address: str, form: dict[str, str] | bytes, token: str = TOKEN) -> Callback:
     body = form if isinstance(form, bytes) else urlencode(form).encode()
-    return Callback("POST", with_token(address, token), {}, body)
+    kind: Literal["report", "reply"] = "reply" if address == INBOUND else "report"
+    return Callback("POST", with_token(address, token), {}, body, kind)
 
 
 def report(**fields: str) -> Report:
@@ -98,9 +100,26 @@ def test_without_readable_octets_the_content_is_the_text(binary: str) -> None:
     assert found.text == ("STOP é")
 
 
+@pytest.mark.parametrize(
+    ("octets", "coding", "text"),
+    [
+        ("53544f50", "x", "STOP"),
+        ("53544f50", "9" * 5000, "STOP"),
+        ("0053005400", "8", "ST\ufffd"),
+        ("5G", "0", "\ufffd"),
+        ("", "", ""),
+    ],
+)
+def test_of_a_reply_in_octets_alone_what_cannot_be_read_is_replaced(
+    octets: str, coding: str, text: str
+) -> None:
+    found = reply(f"id=7&from=447700900001&to=1&binary={octets}&coding={coding}".encode())
+    assert found == Inbound("7", "+447700900001", "1", text)
+
+
 def test_a_connector_may_use_get() -> None:
     url = with_token(INBOUND, TOKEN) + "&id=7&from=447700900001&to=1&content=STOP&binary=53544f50"
-    gateway, got = jasmin("http://127.0.0.1:1"), Callback("GET", url, {}, b"")
+    gateway, got = jasmin("http://127.0.0.1:1"), Callback("GET", url, {}, b"", "reply")
     assert gateway.verify(got)
     assert gateway.parse(got) == ([], [Inbound("7", "+447700900001", "1", "STOP")])
 

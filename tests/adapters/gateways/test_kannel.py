@@ -4,7 +4,7 @@ What is said here of Kannel is tried with the real one in tests/gateways_real.
 """
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 import pytest
@@ -215,7 +215,8 @@ async def test_what_is_not_kannels_word_that_it_has_nothing_is_in_doubt(
 
 
 def callback(address: str, escapes: str, token: str = TOKEN) -> Callback:
-    return Callback("GET", with_token(address, token) + escapes, {}, b"")
+    kind: Literal["report", "reply"] = "reply" if address == INBOUND else "report"
+    return Callback("GET", with_token(address, token) + escapes, {}, b"", kind)
 
 
 @pytest.mark.parametrize(

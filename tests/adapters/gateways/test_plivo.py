@@ -9,6 +9,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from adapters.gateways.base import Answer, ErrorClass, Outgoing
+from adapters.gateways.callbacks import with_token
 from adapters.gateways.plivo import PlivoSettings
 from tests.adapters.gateways.plivo_account import ACCOUNT, AUTH_ID, MESSAGES, TOKEN, plivo
 from tests.adapters.gateways.wire import Request, Respond, Wire
@@ -50,7 +51,7 @@ async def test_a_group_is_one_request_with_its_window_in_the_callback(wire: Wire
         "src": "15005550006",
         "dst": "12125550101<12125550102",
         "text": "Hello",
-        "url": "http://127.0.0.1:8780/gateways/main/reports?sub=s1",
+        "url": with_token("http://127.0.0.1:8780/gateways/main/reports?sub=s1", TOKEN),
         "method": "POST",
     }
     login = base64.b64encode(f"{AUTH_ID}:{TOKEN}".encode()).decode()

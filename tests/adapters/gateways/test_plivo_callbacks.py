@@ -4,11 +4,13 @@ import base64
 import hashlib
 import hmac
 from decimal import Decimal
+from typing import Literal
 from urllib.parse import urlencode
 
 import pytest
 
 from adapters.gateways.base import (
+    Addresses,
     Callback,
     CallbackError,
     ErrorClass,
@@ -16,6 +18,7 @@ from adapters.gateways.base import (
     Report,
     Status,
 )
+from adapters.gateways.callbacks import with_token
 from adapters.gateways.plivo import STATUSES
 from tests.adapters.gateways.plivo_account import TOKEN, plivo
 
@@ -23,6 +26,7 @@ from tests.adapters.gateways.plivo_account import TOKEN, plivo
 
 GATEWAY = plivo("https://api.plivo.com")
 URL = "https://sms.example.com/gateways/main/reports?sub=s1"
+ADDRESSES = Addresses("main", "https://sms.example.com")
 FIELDS = {"To": "12125550101", "MessageUUID": "u1", "Status": "sent", "Empty": ""}
 
 
@@ -85,21 +89,37 @@ V2 = {
     "x-plivo-signature-v2": digest("https://sms.example.com/gateways/main/reports" + "42"),
     "x-plivo-signature-v2-nonce": "42",
 }
+INBOUND = digest("https://sms.example.com/gateways/main/inbound" + "42")
+OURS = with_token(URL, TOKEN)
 
 
 @pytest.mark.parametrize("header", ["v2", "ma-v2"])
 def test_v2_signs_the_address_without_its_query(header: str) -> None:
     headers = {f"x-plivo-signature-{header}": V2["x-plivo-signature-v2"]}
     headers["x-plivo-signature-v2-nonce"] = "42"
-    assert GATEWAY.verify(callback(headers))
-    assert not GATEWAY.verify(callback(headers | {"x-plivo-signature-v2-nonce": "43"}))
-    assert not GATEWAY.verify(callback(headers, URL.replace("/reports", "/inbound")))
+    assert GATEWAY.verify(callback(headers, OURS))
+    assert not GATEWAY.verify(callback(headers | {"x-plivo-signature-v2-nonce": "43"}, OURS))
+    inbound = with_token(ADDRESSES.inbound, TOKEN)
+    assert not GATEWAY.verify(callback(headers, inbound))
+    assert GATEWAY.verify(callback(headers | {f"x-plivo-signature-{header}": INBOUND}, inbound))
+
+
+@pytest.mark.parametrize("url", [URL, OURS.replace("sub=s1", "sub=s2"), f"{URL}&token={'0' * 32}"])
+def test_v2_counts_at_an_address_of_ours_only_because_it_signs_no_query(url: str) -> None:
+    assert GATEWAY.verify(callback(V2, OURS))
+    assert not GATEWAY.verify(callback(V2, url))
+
+
+def test_the_addresses_that_plivo_is_told_have_the_token() -> None:
+    url = GATEWAY.inbound_url
+    headers = V2 | {"x-plivo-signature-v2": digest(url.partition("?")[0] + "42")}
+    assert GATEWAY.verify(callback(headers, url))
 
 
 @pytest.mark.parametrize("header", ["v3", "ma-v3"])
 def test_a_wrong_v3_signature_is_not_made_good_by_v2(header: str) -> None:
-    assert GATEWAY.verify(callback(V2))
-    assert not GATEWAY.verify(callback(V2 | {f"x-plivo-signature-{header}": "AAAA"}))
+    assert GATEWAY.verify(callback(V2, OURS))
+    assert not GATEWAY.verify(callback(V2 | {f"x-plivo-signature-{header}": "AAAA"}, OURS))
 
 
 @pytest.mark.parametrize(
@@ -118,8 +138,10 @@ def test_an_unsigned_callback_is_refused(headers: dict[str, str]) -> None:
 # Callbacks
 
 
-def parsed(fields: dict[str, str], url: str = URL) -> tuple[list[Report], list[Inbound]]:
-    return GATEWAY.parse(Callback("POST", url, {}, urlencode(fields).encode()))
+def parsed(
+    fields: dict[str, str], kind: Literal["report", "reply"] = "report"
+) -> tuple[list[Report], list[Inbound]]:
+    return GATEWAY.parse(Callback("POST", URL, {}, urlencode(fields).encode(), kind))
 
 
 @pytest.mark.parametrize(("word", "status"), [*STATUSES.items(), ("new word", Status.UNKNOWN)])
@@ -182,11 +204,24 @@ def test_a_form_with_sender_and_text_is_an_inbound_message(text: str) -> None:
         "Text": text,
         "Type": "sms",
     }
-    assert parsed(fields) == ([], [Inbound("u2", "+12125550101", "+15005550006", text)])
+    assert parsed(fields, "reply") == ([], [Inbound("u2", "+12125550101", "+15005550006", text)])
+
+
+@pytest.mark.parametrize("kind", ["report", "reply"])
+def test_an_address_for_reports_takes_no_reply_and_one_for_replies_no_report(
+    kind: Literal["report", "reply"],
+) -> None:
+    report = {"Status": "delivered", "To": "12125550101"}
+    reply = {"From": "12125550101", "Text": "STOP"}
+    with pytest.raises(CallbackError):
+        parsed({"MessageUUID": "u1"} | (reply if kind == "report" else report), kind)
+    reports, inbound = parsed({"MessageUUID": "u1"} | report | reply, kind)
+    assert (len(reports), len(inbound)) == ((1, 0) if kind == "report" else (0, 1))
 
 
 def test_a_short_code_gets_no_plus() -> None:
-    _, [inbound] = parsed({"MessageUUID": "u2", "From": "12125550101", "To": "12345", "Text": "x"})
+    fields = {"MessageUUID": "u2", "From": "12125550101", "To": "12345", "Text": "x"}
+    _, [inbound] = parsed(fields, "reply")
     assert inbound.recipient == "12345"
 
 

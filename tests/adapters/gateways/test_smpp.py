@@ -1,78 +1,27 @@
-"""SMPP: what a submit_sm carries, and what each end that it can come to is called."""
+"""SMPP: what a submit_sm carries, what each answer to it is called, and what `check` says."""
 
-import asyncio
-import ssl
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Address
-from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
+from pydantic import ValidationError
 
-from adapters.gateways import make_gateway, smpp, smpp_session, smpp_text
-from adapters.gateways.base import (
-    UNREACHABLE,
-    Answer,
-    Callback,
-    CallbackError,
-    ErrorClass,
-    Listener,
-    Outgoing,
-    Status,
-    Timeouts,
-)
-from adapters.gateways.smpp import Smpp, SmppSettings
-from tasks.segments import GSM7_BASIC, GSM7_EXTENSION, count_segments
+from adapters.gateways import smpp_text
+from adapters.gateways.base import Callback, CallbackError, ErrorClass, Listener
+from tasks.segments import GSM7_BASIC, GSM7_EXTENSION
 from tests.adapters.gateways import smsc as server
+from tests.adapters.gateways.smpp_account import adapter, message, submit
 from tests.adapters.gateways.smsc import Leave, Reset, Silence, Smsc
 
 pytestmark = pytest.mark.anyio
 
 Says = server.Answer
-LOOPBACK = IPv4Address("127.0.0.1")
-THREE = "x" * 400  # as a text, three parts
 
 
 @pytest.fixture
 async def smsc() -> AsyncIterator[Smsc]:
     async with Smsc() as running:
         yield running
-
-
-def adapter(port: int, *, timeout: float = 5, **settings: object) -> Smpp:
-    values = {"host": "127.0.0.1", "port": port, "system_id": "me", "password": "pass"}
-    made = make_gateway(
-        "main",
-        SmppSettings.model_validate(values | {"sender": "+15005550006"} | settings),
-        receiver_url="http://127.0.0.1:8780",
-        timeouts=Timeouts(timeout, timeout),
-    )
-    assert isinstance(made, Smpp)
-    return made
-
-
-def message(text: str = "Hello", **fields: object) -> Outgoing:
-    encoding, segments = count_segments(text)
-    values = {
-        "id": "m1",
-        "to": "+12125550101",
-        "text": text,
-        "sender": "+15005550006",
-        "encoding": encoding,
-        "segments": segments,
-    }
-    return Outgoing(**(values | fields))  # type: ignore[arg-type]
-
-
-async def submit(smsc: Smsc, sent: Outgoing | None = None, **more: object) -> Answer:
-    async with adapter(smsc.port, **more) as made:  # type: ignore[arg-type]
-        [answer] = await made.submit([sent or message()])
-    return answer
 
 
 # What is written
@@ -119,31 +68,6 @@ async def test_ucs2_is_big_endian_with_data_coding_8(smsc: Smsc) -> None:
     await submit(smsc, message("Привет 🎉"))
     sent = smsc.submits[0]
     assert (sent.data_coding, sent.short_message.decode("utf-16-be")) == (8, "Привет 🎉")
-
-
-@pytest.mark.parametrize("text", ["{" * 200, THREE, "ж" * 300, "🎉" * 100, "x" * 152 + "€" * 20])
-async def test_a_long_message_is_as_many_parts_as_were_counted(smsc: Smsc, text: str) -> None:
-    answer = await submit(smsc, message(text))
-    headers = [sent.short_message[:6] for sent in smsc.submits]
-    total = count_segments(text)[1]
-    assert [header[:3] for header in headers] == [b"\x05\x00\x03"] * total
-    assert len({header[3] for header in headers}) == 1
-    assert [(header[4], header[5]) for header in headers] == [
-        (total, place) for place in range(1, total + 1)
-    ]
-    assert {sent.esm_class for sent in smsc.submits} == {0x40}
-    assert max(len(sent.short_message) for sent in smsc.submits) <= 159
-    whole = "".join(
-        smpp_text.read(sent.short_message, sent.data_coding, has_header=True)
-        for sent in smsc.submits
-    )
-    assert whole == text
-    ids = [str(place) for place in range(1, total + 1)]
-    assert (answer.gateway_message_id, answer.segments) == ("1", total)
-    assert [(part.status, part.gateway_message_id, part.part) for part in answer.parts] == [
-        (Status.ACCEPTED, name, name) for name in ids
-    ]
-    assert {part.reference for part in answer.parts} == {"m1"}
 
 
 def test_every_character_of_gsm7_comes_back() -> None:
@@ -194,14 +118,27 @@ async def test_an_error_that_says_nothing_of_the_message_leaves_it_in_doubt(
 
 
 async def test_a_generic_nack_is_a_refusal(smsc: Smsc) -> None:
-    smsc.script = [Says(0x02, nack=True)]
+    smsc.script = [Says(0x02, command=0x8000_0000)]
     assert (await submit(smsc)).outcome == "refused"
+
+
+@pytest.mark.parametrize("command", [0x8000_0000, 0x8000_0002])
+async def test_an_answer_to_something_else_is_no_acceptance(smsc: Smsc, command: int) -> None:
+    smsc.script = [Says(command=command)]
+    answer = await submit(smsc)
+    assert (answer.outcome, answer.gateway_message_id) == ("unknown", None)
 
 
 async def test_an_acceptance_without_an_id_is_one(smsc: Smsc) -> None:
     smsc.script = [Says(message_id="")]
     answer = await submit(smsc)
     assert (answer.outcome, answer.gateway_message_id) == ("accepted", None)
+
+
+@pytest.mark.parametrize("name", ["0x1A", "1_0", " 7 ", "-5", "1g"])
+async def test_an_id_that_is_not_hexadecimal_stays_as_it_is(smsc: Smsc, name: str) -> None:
+    smsc.script = [Says(message_id=name)]
+    assert (await submit(smsc, receipt_ids="decimal")).gateway_message_id == name
 
 
 async def test_hexadecimal_ids_are_kept_as_receipts_name_them(smsc: Smsc) -> None:
@@ -229,228 +166,6 @@ async def test_an_answer_that_comes_too_late_is_nobody_elses(smsc: Smsc) -> None
     assert (second.outcome, second.gateway_message_id) == ("accepted", "own")
 
 
-async def test_nobody_listening_is_a_refusal_for_now(free_port: Callable[[], int]) -> None:
-    async with adapter(free_port()) as made:
-        answers = await made.submit([message(id=f"m{i}") for i in range(5)])
-    assert {(a.outcome, a.error_class, a.error_code) for a in answers} == {
-        ("refused", ErrorClass.RETRY, UNREACHABLE)
-    }
-
-
-@pytest.mark.parametrize(
-    ("status", "error_class", "code"),
-    [
-        (0x0E, ErrorClass.ACCOUNT, "ESME_RINVPASWD"),
-        (0x0F, ErrorClass.ACCOUNT, "ESME_RINVSYSID"),
-        (0x05, ErrorClass.RETRY, UNREACHABLE),
-        (0x0D, ErrorClass.RETRY, UNREACHABLE),
-    ],
-)
-async def test_a_refused_bind_is_the_account_or_waited_for(
-    smsc: Smsc, status: int, error_class: ErrorClass, code: str
-) -> None:
-    smsc.bind_status = status
-    answer = await submit(smsc)
-    assert (answer.outcome, answer.error_class, answer.error_code) == ("refused", error_class, code)
-    assert "pass" not in answer.error_text.replace("RINVPASWD", "")
-    assert smsc.submits == []
-
-
-async def test_a_server_that_answers_no_bind_got_nothing(free_port: Callable[[], int]) -> None:
-    port = free_port()
-    mute = await asyncio.start_server(lambda _, __: asyncio.sleep(9), "127.0.0.1", port)
-    async with adapter(port, timeout=0.3) as made:
-        [answer] = await made.submit([message()])
-    mute.close()
-    assert (answer.outcome, answer.error_code) == ("refused", UNREACHABLE)
-
-
-# Parts
-
-
-@pytest.mark.parametrize(
-    ("script", "outcome", "parts", "sent"),
-    [
-        ([Says(0x0B)], "refused", [], 1),
-        ([Reset()], "unknown", [], 1),
-        ([Says(), Says(0x0B)], "accepted", [("accepted", "1"), ("failed", "2")], 2),
-        ([Says(), Says(), Reset()], "accepted", [("accepted", "1"), ("accepted", "2")], 3),
-        ([Says(), Reset()], "accepted", [("accepted", "1"), ("failed", "3")], 2),
-    ],
-    ids=["first_refused", "first_lost", "second_refused", "last_lost", "second_lost"],
-)
-async def test_what_becomes_of_three_parts(
-    smsc: Smsc,
-    script: list[server.Reaction],
-    outcome: str,
-    parts: list[tuple[str, str]],
-    sent: int,
-) -> None:
-    smsc.script = [*script, Says(0x0B)]
-    answer = await submit(smsc, message(THREE))
-    assert answer.outcome == outcome
-    assert [(str(part.status), part.part) for part in answer.parts] == parts
-    assert len(smsc.submits) == sent
-
-
-async def test_a_throttled_part_is_sent_again_once_others_were_taken(
-    smsc: Smsc, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(smpp.WAITS, 0x58, 0.01)
-    smsc.script = [Says(), Says(0x58), Says(0x58), Says()]
-    answer = await submit(smsc, message(THREE))
-    assert [str(part.status) for part in answer.parts] == ["accepted"] * 3
-    assert [sent.short_message[5] for sent in smsc.submits] == [1, 2, 2, 2, 3]
-
-
-async def test_a_part_that_stays_throttled_fails_without_a_class(smsc: Smsc) -> None:
-    smsc.script = [Says(), Says(0x58)]
-    answer = await submit(smsc, message(THREE), timeout=0.5)
-    failed = answer.parts[-1]
-    assert (answer.outcome, failed.status, failed.error_class) == ("accepted", Status.FAILED, None)
-
-
-# The bind
-
-
-async def test_a_window_is_kept_and_one_bind_serves_all(smsc: Smsc) -> None:
-    smsc.script = [Says(delay=0.02)]
-    async with adapter(smsc.port, window=4) as made:
-        answers = await made.submit([message(id=f"m{i}") for i in range(30)])
-    assert {answer.outcome for answer in answers} == {"accepted"}
-    assert len({answer.gateway_message_id for answer in answers}) == 30
-    assert (smsc.most_at_once, len(smsc.binds), smsc.unbinds) == (4, 1, 1)
-
-
-async def test_senders_in_loops_of_their_own_share_a_bind_until_the_last_leaves(
-    smsc: Smsc,
-) -> None:
-    def send_alone(number: int) -> Answer:
-        async def send() -> Answer:
-            async with adapter(smsc.port) as made:
-                [answer] = await made.submit([message(id=f"m{number}")])
-                return answer
-
-        return asyncio.run(send())
-
-    async with adapter(smsc.port) as made:
-        await made.submit([message()])
-        answers = await asyncio.gather(*(asyncio.to_thread(send_alone, n) for n in range(5)))
-        assert {answer.outcome for answer in answers} == {"accepted"}
-        assert (len(smsc.binds), smsc.unbinds) == (1, 0)
-    assert smsc.unbinds == 1
-
-
-async def test_another_login_has_a_bind_of_its_own(smsc: Smsc) -> None:
-    async with adapter(smsc.port) as mine, adapter(smsc.port, password="other") as theirs:
-        await mine.submit([message(id="m1")])
-        await theirs.submit([message(id="m2")])
-    assert [login[1] for _, login in smsc.binds] == [b"pass", b"other"]
-
-
-async def test_a_submit_after_the_bind_was_dropped_binds_again(smsc: Smsc) -> None:
-    async with adapter(smsc.port) as made:
-        await made.submit([message(id="m1")])
-        smsc.drop()
-        await asyncio.sleep(0.05)
-        [answer] = await made.submit([message(id="m2")])
-    assert (answer.outcome, len(smsc.binds), len(smsc.submits)) == ("accepted", 2, 2)
-
-
-async def test_a_full_window_refuses_for_now(smsc: Smsc) -> None:
-    smsc.script = [Silence()]
-    async with adapter(smsc.port, window=1, timeout=0.2) as made:
-        first, second = await made.submit([message(id="m1"), message(id="m2")])
-    assert (first.outcome, second.outcome, second.error_code) == ("unknown", "refused", UNREACHABLE)
-    assert len(smsc.submits) == 1
-
-
-@pytest.mark.parametrize("answers", [True, False])
-async def test_an_smsc_that_answers_no_enquiry_is_given_up(
-    smsc: Smsc, monkeypatch: pytest.MonkeyPatch, answers: bool
-) -> None:
-    monkeypatch.setattr(smpp_session, "ENQUIRE_EVERY", 0.05)
-    smsc.answers_enquiries = answers
-    async with adapter(smsc.port, timeout=0.2) as made:
-        await made.submit([message(id="m1")])
-        await asyncio.sleep(0.5)
-        await made.submit([message(id="m2")])
-    assert smsc.enquiries >= (3 if answers else 1)
-    assert len(smsc.binds) == (1 if answers else 2)
-
-
-async def test_rubbish_from_the_smsc_ends_the_bind(smsc: Smsc) -> None:
-    async with adapter(smsc.port) as made:
-        await made.submit([message(id="m1")])
-        smsc.bound[-1].write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        await asyncio.sleep(0.05)
-        [answer] = await made.submit([message(id="m2")])
-    assert (answer.outcome, len(smsc.binds)) == ("accepted", 2)
-
-
-async def test_unknown_requests_are_nacked_and_enquiries_answered(smsc: Smsc) -> None:
-    async with adapter(smsc.port) as made:
-        await made.submit([message(id="m1")])
-        server.write(smsc.bound[-1], 0x0103, 0, 7, b"data_sm")
-        server.write(smsc.bound[-1], server.ENQUIRE_LINK, 0, 8)
-        [answer] = await made.submit([message(id="m2")])
-    assert (answer.outcome, len(smsc.binds)) == ("accepted", 1)
-
-
-# TLS
-
-
-@pytest.mark.parametrize("trusted", [True, False])
-async def test_tls_needs_a_certificate_that_is_trusted(
-    smsc: Smsc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trusted: bool
-) -> None:
-    certificate, key = own_certificate(tmp_path)
-    if trusted:
-        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate, key)
-    smsc.stop()
-    await smsc.start(0, context)
-    answer = await submit(smsc, use_tls=True)
-    assert (answer.outcome, answer.error_code) == (
-        ("accepted", None) if trusted else ("refused", UNREACHABLE)
-    )
-
-
-def own_certificate(folder: Path) -> tuple[Path, Path]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "smsc")])
-    public, at = key.public_key(), datetime.now(UTC)
-    usage = dict.fromkeys(
-        [
-            "content_commitment",
-            "key_encipherment",
-            "data_encipherment",
-            "key_agreement",
-            "crl_sign",
-            "encipher_only",
-            "decipher_only",
-        ],
-        False,
-    )
-    made = (
-        x509.CertificateBuilder(name, name, public, x509.random_serial_number())
-        .not_valid_before(at - timedelta(days=1))
-        .not_valid_after(at + timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(LOOPBACK)]), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-        .add_extension(
-            x509.KeyUsage(digital_signature=True, key_cert_sign=True, **usage), critical=True
-        )
-        .sign(key, hashes.SHA256())
-    )
-    files = folder / "certificate.pem", folder / "key.pem"
-    files[0].write_bytes(made.public_bytes(Encoding.PEM))
-    files[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    return files
-
-
 # check
 
 
@@ -468,6 +183,22 @@ async def test_check_names_what_is_wrong(smsc: Smsc, free_port: Callable[[], int
     [address, sender] = sorted(await adapter(free_port(), sender="").check())
     assert "host or port" in address
     assert "there is no sender" in sender
+
+
+@pytest.mark.parametrize("host", ["smsc.example.com", "localhost.", "10.0.0.1", "::1", "bücher.de"])
+def test_names_and_addresses_are_hosts(host: str) -> None:
+    assert adapter(1, host=host)
+
+
+@pytest.mark.parametrize(
+    "host", ["a..b", ".b", "a b", "a" * 64, "☃..x", "smpp://a", "a:2775", "-a", ".", ""]
+)
+def test_another_host_is_refused_by_the_settings(host: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        adapter(1, host=host)
+    [error] = refused.value.errors()
+    assert error["loc"] == ("host",)
+    assert "\n" not in error["msg"]
 
 
 # Callbacks

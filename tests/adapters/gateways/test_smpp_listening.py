@@ -11,8 +11,8 @@ from smpp34 import Tlv
 from adapters.gateways import smpp
 from adapters.gateways.base import Inbound, Report, Status
 from adapters.gateways.smpp import Smpp
+from tests.adapters.gateways.smpp_account import adapter
 from tests.adapters.gateways.smsc import BIND_RECEIVER, Smsc
-from tests.adapters.gateways.test_smpp import adapter
 
 pytestmark = pytest.mark.anyio
 
@@ -127,6 +127,46 @@ async def test_the_text_of_a_receipt_says_the_status(
     assert (report.status, report.error_code, report.error_class) == (status, code, None)
 
 
+FIELDS = "id:42 sub:001 dlvrd:001 stat:DELIVRD err:000"
+
+
+@pytest.mark.parametrize(
+    "label", [" text:", " Text:", " TEXT:", "\ntext:", "\r\nText:", "\ttext:", " text: "]
+)
+async def test_the_text_of_the_message_is_no_part_of_its_receipt(
+    listening: Listening, label: str
+) -> None:
+    text = f"{FIELDS}{label}id:1 stat:UNDELIV err:099"
+    await listening.smsc.deliver(**receipt(short_message=text.encode()))
+    [report] = listening.kept.reports
+    assert (report.gateway_message_id, report.status) == ("42", Status.DELIVERED)
+
+
+async def test_of_a_field_the_first_counts(listening: Listening) -> None:
+    text = f"{FIELDS} Hello id:1 stat:UNDELIV"
+    await listening.smsc.deliver(**receipt(short_message=text.encode()))
+    [report] = listening.kept.reports
+    assert (report.gateway_message_id, report.status) == ("42", Status.DELIVERED)
+
+
+@pytest.mark.parametrize(
+    "text", ["id: sub:001 stat:DELIVRD text:", "stat:DELIVRD Text:Order id:1", "text: id:1"]
+)
+async def test_an_empty_id_is_none(listening: Listening, text: str) -> None:
+    assert await listening.smsc.deliver(**receipt(short_message=text.encode())) == 0x65
+    assert listening.kept.reports == []
+
+
+@pytest.mark.parametrize("extras", [[], [Tlv(STATE, b"\x05")]])
+async def test_an_intermediate_notification_is_a_report_that_ends_nothing(
+    listening: Listening, extras: list[Tlv]
+) -> None:
+    await listening.smsc.deliver(**receipt("UNDELIV", "011", esm_class=0x20, tlvs=extras))
+    [report] = listening.kept.reports
+    assert (report.status, report.error_code) == (Status.SENT, None)
+    assert listening.kept.inbound == []
+
+
 async def test_optional_parameters_go_before_the_text(listening: Listening) -> None:
     extras = [Tlv(MESSAGE_ID, b"abc\0"), Tlv(STATE, b"\x05"), Tlv(NETWORK_ERROR, b"\x03\x00\x22")]
     await listening.smsc.deliver(**receipt(tlvs=extras))
@@ -159,6 +199,19 @@ async def test_a_decimal_id_loses_its_zeros(listening: Listening) -> None:
     assert listening.kept.reports[0].gateway_message_id == "255"
 
 
+@pytest.mark.parametrize("settings", [{"receipt_ids": "decimal"}])
+@pytest.mark.parametrize(
+    ("in_text", "in_tlv"), [("26", b"1A\0"), ("26", b"99\0"), ("", b"1A\0"), ("", b"0000001a\0")]
+)
+async def test_a_hexadecimal_parameter_yields_to_the_decimal_text(
+    listening: Listening, in_text: str, in_tlv: bytes
+) -> None:
+    text = f"id:{in_text} stat:DELIVRD err:000 text:"
+    extras = [Tlv(MESSAGE_ID, in_tlv)]
+    await listening.smsc.deliver(**receipt(short_message=text.encode(), tlvs=extras))
+    assert listening.kept.reports[0].gateway_message_id == "26"
+
+
 async def test_a_receipt_of_no_message_is_refused_for_good(
     listening: Listening, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -178,6 +231,15 @@ async def test_a_receipt_of_no_message_is_refused_for_good(
         (b"plain", 1, False, "plain"),
         (b"\x05\x00\x03\x07\x02\x01first", 0, True, "first"),
         (b"\x06\x08\x04\x00\x07\x02\x02" + "да".encode("utf-16-be"), 8, True, "да"),
+        ("STOP".encode("utf-16-be"), 0x18, False, "STOP"),
+        ("Стоп".encode("utf-16-be"), 0x19, False, "Стоп"),
+        ("STOP".encode("utf-16-be"), 0xE0, False, "STOP"),
+        (b"\x1be5", 0x10, False, "€5"),
+        (b"\x1be5", 0xC8, False, "€5"),
+        (b"\x1be5", 0xF1, False, "€5"),
+        (b"STOP", 0xF5, False, "STOP"),
+        ("СТОП".encode("iso8859_5"), 6, False, "СТОП"),
+        (b"STOP \x92\xe2", 5, False, "STOP \ufffd\ufffd"),
         (b"\xd8\x00", 8, False, "\ufffd"),
         (b"\x90", 0, False, "\ufffd"),
         (b"", 0, True, ""),

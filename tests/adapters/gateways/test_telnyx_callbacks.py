@@ -23,6 +23,9 @@ from tests.adapters.gateways.telnyx_account import telnyx
 
 GATEWAY = telnyx("https://api.telnyx.com")
 URL = "https://sms.example.com/gateways/main/reports?ref=m1"
+# The address called is not signed: here that of another message.
+ADDRESS = URL.replace("m1", "m2")
+OURS = {"webhook_url": URL}
 REPORT = EXAMPLE.report or Callback("", "", {}, b"")
 
 
@@ -67,7 +70,7 @@ def test_the_time_is_signed_too() -> None:
 
 
 def parsed(event: dict[str, Any]) -> tuple[list[Report], list[Inbound]]:
-    return GATEWAY.parse(Callback("POST", URL, {}, json.dumps({"data": event}).encode()))
+    return GATEWAY.parse(Callback("POST", ADDRESS, {}, json.dumps({"data": event}).encode()))
 
 
 def finalized(status: str = "delivered", **payload: Any) -> dict[str, Any]:
@@ -75,7 +78,7 @@ def finalized(status: str = "delivered", **payload: Any) -> dict[str, Any]:
     return {
         "event_type": "message.finalized",
         "occurred_at": "2026-11-24T12:00:00.574+00:00",
-        "payload": {"id": "u1", "direction": "outbound", "to": to, "errors": [], **payload},
+        "payload": {"id": "u1", "direction": "outbound", "to": to, "errors": [], **OURS, **payload},
     }
 
 
@@ -99,6 +102,14 @@ def test_an_event_about_a_message_is_a_report_with_our_reference(
         ],
         [],
     )
+
+
+@pytest.mark.parametrize("signed", [{}, {"webhook_url": None}, {"webhook_url": 1}])
+def test_our_reference_is_read_from_what_is_signed_alone(signed: dict[str, Any]) -> None:
+    event = finalized()
+    event["payload"] = {**event["payload"], "webhook_url": None, **signed}
+    [report], _ = parsed(event)
+    assert (report.reference, report.gateway_message_id) == (None, "u1")
 
 
 @pytest.mark.parametrize(

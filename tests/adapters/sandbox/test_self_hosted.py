@@ -61,6 +61,7 @@ def read(gateway: Any, receiver: Receiver, begins: str) -> list[tuple[list[Repor
             f"http://127.0.0.1:{receiver.server.server_port}{got.target}",
             {name.lower(): value for name, value in got.headers.items()},
             got.body.encode("latin-1"),
+            "report" if "/reports" in got.target else "reply",
         )
         for got in found
         if got.target.startswith(begins)

@@ -15,6 +15,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, insert, select
 
+from adapters.gateways import make_gateway
+from adapters.gateways.base import Timeouts
+from adapters.gateways.callbacks import with_token
+from adapters.gateways.kannel import KannelSettings
 from adapters.web import receiver
 from adapters.web.limits import BURST
 from data import deliveries
@@ -79,6 +83,52 @@ def test_a_report_may_come_by_get(server: Server) -> None:
     reply = server.client.get("/gateways/main/reports?a=1", headers={"x-signature": signature})
     assert reply.status_code == 400  # signed, and without a status
     assert "no status" in reply.json()["error"]
+
+
+@pytest.mark.parametrize("path", ["/gateways/main/reports", "/gateways/main/inbound"])
+def test_a_look_at_an_address_stores_nothing(server: Server, path: str) -> None:
+    assert server.client.head(path).status_code == 405
+    assert server.client.head("/health").status_code == 200
+
+
+KANNEL = KannelSettings.model_validate(
+    {"username": "u", "password": "p", "callback_token": "a-token-of-our-own-making"}
+)
+REPLY = "from=%2B14155550123&to=%2B15005550006&text=STOP&charset=UTF-8&id=77"
+
+
+@pytest.mark.parametrize("route", ["reports", "inbound"])
+def test_a_token_is_good_for_one_route_and_is_not_kept(
+    sqlite: str, serve: Callable[..., Server], route: str
+) -> None:
+    gateway = make_gateway("main", KANNEL, receiver_url=PUBLIC, timeouts=Timeouts())
+    server = serve(gateways={"main": gateway})
+    address = f"{PUBLIC}/gateways/main/" + ("reports?ref=m1" if route == "reports" else "inbound")
+    signed = with_token(address, "a-token-of-our-own-making").removeprefix(PUBLIC)
+    forged, genuine = "ref=m2&type=2&id=5&answer=", REPLY
+    if route == "reports":
+        forged, genuine = genuine, "type=1&id=5&answer="
+    assert server.client.get(f"{signed}&{forged}").status_code == 400
+    assert server.client.get(f"{signed}&{genuine}&{forged}").status_code == 200
+    assert [event.reference for event in events()] == (["m1"] if route == "reports" else [])
+    assert [reply.text for reply in replies()] == (["STOP"] if route == "inbound" else [])
+    [stored] = [*events(), *replies()]
+    own = "ref=m1&" if route == "reports" else ""
+    assert stored.raw == f"{own}{genuine}&{forged}"
+
+
+def test_a_reply_that_comes_again_is_stored_and_heard_once(
+    database: str, serve: Callable[..., Server]
+) -> None:
+    heard = []
+
+    def on_inbound(connection: Connection, messages: list[dict[str, Any]]) -> None:
+        heard.extend(message["text"] for message in messages)
+
+    server = serve(on_inbound)
+    for text in ("START", "STOP", "START"):
+        assert server.post({"text": text}, "/gateways/main/inbound").status_code == 200
+    assert heard == [reply.text for reply in replies()] == ["START", "STOP"]
 
 
 @pytest.mark.parametrize("framing", ["content-length: 10485760", "transfer-encoding: chunked"])

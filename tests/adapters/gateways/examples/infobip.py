@@ -1,7 +1,4 @@
-"""Infobip under contract.
-
-It echoes our ids; here it does not, because the contract asks for ids that end with the number.
-"""
+"""Infobip under contract. It echoes our ids."""
 
 import json
 from dataclasses import replace
@@ -9,7 +6,7 @@ from typing import Any
 
 from adapters.gateways.base import Callback
 from adapters.gateways.callbacks import with_token
-from tests.adapters.gateways.example import ADDRESSES, Example, numbers
+from tests.adapters.gateways.example import ADDRESSES, Example
 from tests.adapters.gateways.wire import Request, Respond
 
 KEY, TOKEN = "the-api-key", "a-token-of-our-own-making"
@@ -22,13 +19,20 @@ REPORT = {
     "error": {"groupId": 0, "groupName": "OK", "id": 0, "name": "NO_ERROR", "permanent": False},
 }
 
+REPLY = {"messageId": "77", "from": "12125550101", "to": "15005550006", "text": "STOP"}
 
-def _entry(number: str) -> dict[str, Any]:
-    return {"messageId": f"IB{number}", "destination": number, "status": PENDING}
+
+def _entries(request: Request) -> list[dict[str, Any]]:
+    # A look-up has no body.
+    messages = json.loads(request.body)["messages"] if request.body else []
+    asked = [to for message in messages for to in message["destinations"]]
+    return [
+        {"messageId": to["messageId"], "destination": to["to"], "status": PENDING} for to in asked
+    ]
 
 
 def _accept(request: Request) -> Respond:
-    return Respond(200, {"bulkId": "BULK-1", "messages": [*map(_entry, numbers(request))]})
+    return Respond(200, {"bulkId": "BULK-1", "messages": _entries(request)})
 
 
 def _refuse(request: Request, number: str) -> Respond:
@@ -40,7 +44,8 @@ def _refuse(request: Request, number: str) -> Respond:
         "description": f"{number} is no destination",
     }
     entries = [
-        _entry(each) | ({"status": rejected} if each == number else {}) for each in numbers(request)
+        entry | ({"status": rejected} if entry["destination"] == number else {})
+        for entry in _entries(request)
     ]
     return Respond(200, {"bulkId": "BULK-1", "messages": entries})
 
@@ -59,6 +64,13 @@ EXAMPLE = Example(
         ADDRESSES.reports("m1"),
         {"content-type": "application/json"},
         json.dumps({"results": [REPORT]}).encode(),
+    ),
+    reply=Callback(
+        "POST",
+        ADDRESSES.inbound,
+        {"content-type": "application/json"},
+        json.dumps({"results": [REPLY]}).encode(),
+        "reply",
     ),
     sign=_sign,
 )

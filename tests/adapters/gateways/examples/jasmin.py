@@ -33,5 +33,12 @@ EXAMPLE = Example(
         {"content-type": "application/x-www-form-urlencoded"},
         b"id=16fd2706&level=2&message_status=DELIVRD&connector=c&id_smsc=2567&err=000",
     ),
+    reply=Callback(
+        "POST",
+        ADDRESSES.inbound,
+        {"content-type": "application/x-www-form-urlencoded"},
+        b"id=77&from=12125550101&to=15005550006&coding=0&content=STOP&binary=53544f50",
+        "reply",
+    ),
     sign=_sign,
 )

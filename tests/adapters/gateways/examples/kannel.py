@@ -9,6 +9,7 @@ from tests.adapters.gateways.wire import Request, Respond
 
 TOKEN = "the-callback-token"
 REPORT = "&type=1&id=5d27af04&answer="
+REPLY = "?from=%2B12125550101&to=%2B15005550006&text=STOP&charset=UTF-8&id=960876fa"
 
 
 def _accept(request: Request) -> Respond:
@@ -21,8 +22,9 @@ def _refuse(request: Request, number: str) -> Respond:
 
 
 def _sign(callback: Callback) -> Callback:
-    bare = callback.url.removesuffix(REPORT)
-    return replace(callback, url=callbacks.with_token(bare, TOKEN) + REPORT)
+    escapes = REPORT if callback.kind == "report" else REPLY
+    url = callbacks.with_token(callback.url.removesuffix(escapes), TOKEN)
+    return replace(callback, url=f"{url}&{escapes[1:]}")
 
 
 EXAMPLE = Example(
@@ -32,5 +34,6 @@ EXAMPLE = Example(
     refuse=_refuse,
     own_ids=False,
     report=Callback("GET", ADDRESSES.reports("m1") + REPORT, {}, b""),
+    reply=Callback("GET", ADDRESSES.inbound + REPLY, {}, b"", "reply"),
     sign=_sign,
 )

@@ -17,7 +17,11 @@ API_KEY = "KEY-the-secret"
 EVENT = {
     "event_type": "message.finalized",
     "occurred_at": "2026-11-24T12:00:00.000+00:00",
-    "payload": {"id": "u1", "to": [{"phone_number": "+12125550101", "status": "delivered"}]},
+    "payload": {
+        "id": "u1",
+        "to": [{"phone_number": "+12125550101", "status": "delivered"}],
+        "webhook_url": ADDRESSES.reports("m1"),
+    },
 }
 
 
