@@ -70,7 +70,7 @@ def leaks(told: list[tuple[str, str]], numbers: list[str], words: list[str]) -> 
     found = []
     digits = [re.sub(r"\D", "", number) for number in numbers]
     # With and without the country's code: one digit for these.
-    parts = {number for each in digits for number in (each, each[1:]) if len(number) >= 7}
+    parts = [number for each in digits for number in (each, each[1:]) if len(number) >= 7]
     for place, text in told:
         squeezed = re.sub(r"(?<=\d)[\s().\-/]+(?=\d)", "", text)
         found += [f"{place}: {number}" for number in parts if number in squeezed]
