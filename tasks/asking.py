@@ -14,6 +14,7 @@ from data.database import now, patiently
 from data.errors import SmsError
 from data.privacy import impersonal
 from data.tables import Message
+from tasks import routing
 
 ASKED = 1_000
 """Messages in doubt that are asked about at one time."""
@@ -90,5 +91,17 @@ def _ask_about(messages: Sequence[Message], gateway: Gateway) -> Counter[str]:
     found = asyncio.run(ask())
     accepted = {key: gid for key, (outcome, gid) in found.items() if outcome == "accepted"}
     absent = [key for key, (outcome, _) in found.items() if outcome == "absent"]
+    if elsewhere := _perhaps_elsewhere(messages):
+        absent = [key for key in absent if key not in elsewhere]
     patiently(lambda: doubts.settle(accepted, absent))
-    return Counter(accepted=len(accepted), absent=len(absent), open=total - len(found))
+    return Counter(
+        accepted=len(accepted), absent=len(absent), open=total - len(accepted) - len(absent)
+    )
+
+
+def _perhaps_elsewhere(messages: Sequence[Message]) -> set[str]:
+    """Ids of messages that another gateway of the route may have sent since a restored backup."""
+    restored = {message.id for message in messages if message.reason == "restored"}
+    if restored and len(routing.route_of(runs.get_run(messages[0].run_id)).gateways) == 1:
+        return set()
+    return restored

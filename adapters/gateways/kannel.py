@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr
 
-from adapters.gateways import base, callbacks, checks, http, values
+from adapters.gateways import base, callbacks, checks, cutting, http, values
 from adapters.gateways.base import Answer, ErrorClass, Inbound, Report, Status
 
 ACCEPTED = re.compile(r"[03]: |Sent\.")
@@ -124,10 +124,8 @@ class Kannel(http.HttpAdapter):
 
         A text of more segments than `max_parts` is not sent: Kannel would cut it off.
         """
-        most = self._settings.max_parts
-        whole = [message for message in messages if message.segments <= most]
-        answers = await http.submit_each(whole, self._send, _answer)
-        return answers + [_too_long(m.id, most) for m in messages if m.segments > most]
+        whole, cut_off = cutting.uncut(messages, self._settings.max_parts)
+        return [*await http.submit_each(whole, self._send, _answer), *cut_off]
 
     async def _send(self, message: base.Outgoing) -> http.Reply:
         headers = {
@@ -224,16 +222,6 @@ class Kannel(http.HttpAdapter):
         raise base.CallbackError(
             "Kannel report without type, or reply without from, id and text: is the get-url right?"
         )
-
-
-def _too_long(message_id: str, most: int) -> Answer:
-    return Answer(
-        message_id,
-        "refused",
-        error_class=ErrorClass.CONTENT,
-        error_code="too_long",
-        error_text=f"the text has more than {most} segments (max_parts), and would be cut off",
-    )
 
 
 def _answer(message_id: str, reply: http.Reply) -> Answer:

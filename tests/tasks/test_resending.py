@@ -1,16 +1,25 @@
 """A gateway that takes each message id only once: what is in doubt goes out again, by all rules."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 
 import pytest
 
 from adapters.gateways import KINDS, make_gateway
-from adapters.gateways.base import Gateway, Timeouts
+from adapters.gateways.base import (
+    Capabilities,
+    Finding,
+    Gateway,
+    Recovery,
+    Suspect,
+    Timeouts,
+)
+from adapters.gateways.route import read_rules
 from data import deferral, doubts, runs
 from data.database import now
 from data.tables import CampaignRun
 from tasks import asking, sending
+from tasks.routing import Route
 from tests import plans
 from tests.sandboxes import Sandbox, start
 
@@ -169,3 +178,32 @@ def test_what_a_restored_backup_put_in_doubt_is_not_sent_again(
     plans.change(message.id, reason="restored")
     assert resolve(run, make) == {"open": 1}
     assert plans.states(run) == ["in_doubt"]
+
+
+class Absent:
+    """A gateway that can prove that it never got a message."""
+
+    capabilities = Capabilities(recovery=Recovery.BY_REFERENCE)
+
+    async def __aenter__(self) -> "Absent":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def recover(self, suspects: Sequence[Suspect]) -> list[Finding]:
+        return [Finding(suspect.id, "absent") for suspect in suspects]
+
+
+@pytest.mark.parametrize(
+    ("rules", "state"), [("*: one", "queued"), ("*: one > two", "in_doubt")], ids=["alone", "route"]
+)
+def test_absence_at_one_gateway_of_a_route_proves_nothing_after_a_restored_backup(
+    database: str, rules: str, state: str
+) -> None:
+    """Since the backup the other one may have taken over."""
+    run = plans.open_run(gateway="world", route=Route(read_rules(rules), {}).stored())
+    [message] = plans.add_messages(run, ["+12022000000"], gateway="one")
+    plans.change(message, state="in_doubt", reason="restored", attempt=1)
+    asking.resolve_doubts(run.id, lambda _: Absent())  # type: ignore[arg-type, return-value]
+    assert plans.states(run) == [state]
