@@ -15,6 +15,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import ObjectNotFound, Pause
 from prefect.runtime import deployment, flow_run
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from adapters import blocks
 from adapters.limits import rate_in_force
@@ -75,13 +76,15 @@ class _Watch:
         self._trouble = ""
 
     def look(self) -> None:
-        """Write what is in force now to the ledger."""
+        """Write what is in force now to the ledger: first whether to go on, then how fast."""
+        state = prefect_state(self._flow_run_id)
+        if state is not None:
+            self._follow(state)
         for lane in self._lanes:
             rate = rate_in_force(lane.gateway, lane.sender, lane.first_rate)
             pace.set_rate(pace.lane_of(lane.gateway, lane.sender), rate)
-        state = prefect_state(self._flow_run_id)
-        if state is None:
-            return
+
+    def _follow(self, state: State) -> None:
         if state.type in (StateType.CANCELLING, StateType.CANCELLED):
             self._cancel()
         elif state.type is StateType.PAUSED and runs.get_run(self._run.id).state == runs.SENDING:
@@ -95,7 +98,10 @@ class _Watch:
         """Look every second; go on from memory while Prefect or the database is away."""
         while not over.wait(EVERY_SECONDS):
             try:
-                self.look()
+                # Prefect's client waits 2, 4, 8 … s after a 503 and asks again, and its SQLite
+                # answers that under load: the next look comes sooner.
+                with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+                    self.look()
                 self._trouble = ""
             except Exception as error:  # noqa: BLE001 - a watcher must not die of what it watches
                 if self._trouble != type(error).__name__:

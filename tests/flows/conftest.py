@@ -110,13 +110,13 @@ class inside:  # noqa: N801 - reads as what it is: a context
         settings.cache_clear()
 
 
-def save_gateway(name: str, *, token: str = TOKEN, rate: float = 1000) -> None:
-    """Save a gateway block that leads to the sandbox."""
+def save_gateway(name: str, *, token: str = TOKEN, rate: float = 1000, address: str = "") -> None:
+    """Save a gateway block that leads to the sandbox, or to another address."""
     from adapters.blocks import SmsGateway
     from adapters.gateways.twilio import TwilioSettings
 
     here = TwilioSettings(
-        base_url=services.sandbox_url(),
+        base_url=address or services.sandbox_url(),
         account_sid=SID,
         auth_token=SecretStr(token),
         sender="+15005550006",
