@@ -1,119 +1,126 @@
-"""Hours and deadlines of waiting messages: what becomes of those that miss them.
+"""Waiting messages that cannot go as planned: found here, and stored what became of them.
 
-Who may be written to at what hour is said by `tasks.consent`; here it is stored. Not here: claiming
-messages, which looks at the same columns (`data.ledger`).
+What that is, the rules say (tasks.deferring). Not here: claiming messages, which asks for the same
+conditions (data.ledger, data.recheck).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, select, update
+import pandas as pd
+from sqlalchemy import ColumnElement, Connection, and_, func, literal, not_, select, update
+from sqlalchemy.types import JSON
 from sqlmodel import col
 
-from data.consent_ledger import opt_out_stands
-from data.database import now, writing
+from data.database import clock, is_sqlite, now, reading, writing
 from data.ledger import DEFERRED, IN_DOUBT, OPEN, QUEUED, queued_of
+from data.recheck import LEAVES_WITHIN, may_leave
 from data.tables import CampaignRun, Message
 
+PAGE = 50_000
+"""Messages that are looked at in one go."""
 
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """When messages of one place may go, as tasks.consent says."""
-
-    state: str
-    """queued, deferred, or blocked"""
-    reason: str
-    rule: str
-    opens_at: datetime | None
-    closes_at: datetime | None
+_TOLD = (
+    "id", "recipient", "number_key", "country", "subdivisions", "zones", "sender", "caps",
+    "closes_at", "consent_ends_at",
+)  # fmt: skip
+_STORED = ("state", "reason", "rule", "opens_at", "closes_at", "caps")
 
 
-def put_aside(run: CampaignRun, batch: int | None = None) -> list[tuple[str, str]]:
-    """Settle queued messages that can no longer be claimed; return places whose hours ended.
+def end_overdue(run: CampaignRun, batch: int | None = None) -> None:
+    """Settle what no rule needs to be asked about.
 
-    A place is a country and a set of candidate zones.
-
-    Opted out since the plan → `suppressed`; past the deadline → `blocked`. Messages whose hours
-    have ended stay queued until `defer` gives them their next opening.
+    Past the run's deadline → `blocked`. Queued again although it may have been accepted, and too
+    late for that → back in doubt.
     """
     with writing() as connection:
-        at = now()
-        leaves = at + timedelta(seconds=1)
-        stale = col(Message.resend_until) <= leaves
-        opted_out = opt_out_stands(col(Message.number_key), run.purpose)
-        end_resending(connection, run.id, (col(Message.state) == QUEUED) & (stale | opted_out))
-        connection.execute(
-            update(Message)
-            .where(*queued_of(run.id, batch), opted_out)
-            .values(state="suppressed", reason="opted_out", rule="opt_out", final_at=at)
-        )
+        leaves = clock(connection) + LEAVES_WITHIN
+        stale = and_(*queued_of(run.id, batch), col(Message.resend_until) <= leaves)
+        end_resending(connection, run.id, stale)
         if run.not_after is not None and run.not_after <= leaves:
-            _block_at_deadline(connection, run.id, at, col(Message.state).in_((QUEUED, DEFERRED)))
-        ended = (
-            select(col(Message.country), col(Message.zones))
-            .where(*queued_of(run.id, batch), col(Message.closes_at) <= leaves)
-            .distinct()
-        )
-        return [(country or "", zones) for country, zones in connection.execute(ended)]
-
-
-def _block_at_deadline(
-    connection: Connection, run_id: str, at: datetime, which: ColumnElement[bool]
-) -> None:
-    end_resending(connection, run_id, which)
-    connection.execute(
-        update(Message)
-        .where(col(Message.run_id) == run_id, which)
-        .values(state="blocked", reason="deadline", rule="deadline", final_at=at)
-    )
-
-
-def defer(run: CampaignRun, openings: Mapping[tuple[str, str], Opening]) -> None:
-    """Store for messages whose hours ended, by place, when they open again, or that they do not."""
-    with writing() as connection:
-        at = now()
-        leaves = at + timedelta(seconds=1)
-        for (country, zones), opening in openings.items():
-            ends = opening.state not in OPEN
-            here = and_(
-                *queued_of(run.id),
-                func.coalesce(col(Message.country), "") == country,
-                col(Message.zones) == zones,
-                col(Message.closes_at) <= leaves,
-            )
-            if ends:
-                end_resending(connection, run.id, here)
+            which = col(Message.state).in_((QUEUED, DEFERRED))
+            end_resending(connection, run.id, which)
             connection.execute(
                 update(Message)
-                .where(here)
-                .values(
-                    state=opening.state,
-                    reason=opening.reason,
-                    rule=opening.rule,
-                    opens_at=opening.opens_at,
-                    closes_at=opening.closes_at,
-                    final_at=at if ends else None,
-                )
+                .where(col(Message.run_id) == run.id, which)
+                .values(state="blocked", reason="deadline", rule="deadline", final_at=now())
             )
 
 
-def release(run: CampaignRun) -> int:
-    """Queue the deferred messages whose hours have opened; return how many."""
+def unclaimable(run: CampaignRun, batch: int | None = None, after: str = "") -> pd.DataFrame:
+    """Return queued messages that a claim refuses, whatever the state of the run.
+
+    A page by id, those past `after`: columns id, recipient (E.164), number_key, country,
+    subdivisions, zones, sender, caps, closes_at and consent_ends_at (UTC).
+    """
+    with reading() as connection:
+        refused = not_(and_(*may_leave(run, clock(connection))))
+        return _page(connection, [*queued_of(run.id, batch), refused], after)
+
+
+def due(run: CampaignRun, after: str = "") -> pd.DataFrame:
+    """Return deferred messages whose opening has come; a page as from `unclaimable`."""
+    with reading() as connection:
+        come = col(Message.opens_at) <= clock(connection)
+        deferred = [col(Message.run_id) == run.id, col(Message.state) == DEFERRED]
+        return _page(connection, [*deferred, come], after)
+
+
+def _page(
+    connection: Connection, conditions: Sequence[ColumnElement[bool]], after: str
+) -> pd.DataFrame:
+    statement = (
+        select(*(col(getattr(Message, name)) for name in _TOLD))
+        .where(*conditions, col(Message.id) > after)
+        .order_by(col(Message.id))
+        .limit(PAGE)
+    )
+    found = pd.DataFrame(connection.execute(statement).all(), columns=pd.Index(_TOLD))
+    instants = {
+        name: pd.to_datetime(found[name], utc=True).astype("datetime64[us, UTC]")
+        for name in ("closes_at", "consent_ends_at")
+    }
+    texts = {name: found[name].fillna("").astype("str") for name in _TOLD if name not in instants}
+    return pd.DataFrame({**texts, **instants})
+
+
+def settle(run: CampaignRun, was: str, verdicts: pd.DataFrame) -> None:
+    """Store what became of messages that are still in the state `was`.
+
+    Columns: id, state (queued, deferred, suppressed, blocked, invalid), reason, rule, opens_at,
+    closes_at, caps. One statement for each distinct outcome. What may have been accepted before
+    goes back in doubt instead of ending.
+    """
     with writing() as connection:
-        at = now()
-        if run.not_after is not None and run.not_after <= at:
-            _block_at_deadline(connection, run.id, at, col(Message.state) == DEFERRED)
-        due = connection.execute(
-            update(Message)
-            .where(
+        each = func.json_each if is_sqlite(connection) else func.json_array_elements_text
+        for outcome, ids in _outcomes(verdicts):
+            # One bound value, whatever their count: databases limit a statement's parameters.
+            wanted = each(literal(ids, JSON)).table_valued("value")
+            here = and_(
                 col(Message.run_id) == run.id,
-                col(Message.state) == DEFERRED,
-                col(Message.opens_at) <= at,
+                col(Message.state) == was,
+                col(Message.id).in_(select(wanted.c.value)),
             )
-            .values(state=QUEUED, reason="", rule="")
-        )
-        return due.rowcount
+            ends = outcome["state"] not in OPEN
+            if ends:
+                end_resending(connection, run.id, here)
+            final_at = now() if ends else None
+            connection.execute(update(Message).where(here).values(**outcome, final_at=final_at))
+
+
+def _outcomes(verdicts: pd.DataFrame) -> list[tuple[dict[str, Any], list[str]]]:
+    """The distinct outcomes, and the ids of the messages of each."""
+    found = []
+    for values, ids in verdicts.groupby(list(_STORED), dropna=False, sort=False)["id"]:
+        outcome = {name: _plain(value) for name, value in zip(_STORED, values, strict=True)}
+        found.append((outcome, ids.tolist()))
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, pd.Timestamp):
+        return value.to_pydatetime()
+    return None if value is pd.NaT else value
 
 
 def cancel_open(run_id: str) -> int:

@@ -29,23 +29,63 @@ def _frame(connection: Connection, statement: str, columns: str, **values: objec
 
 
 def planned(connection: Connection, run_id: str) -> pd.DataFrame:
-    """Return the records of a plan by what is to become of them: outcome, reason, rule, rows.
+    """Return the records of a plan by what is to become of them; most frequent first.
 
-    The outcome of a message is its state: queued or deferred. Most frequent first.
+    Columns outcome, reason, rule, rows, and of deferred messages the first and the last opening
+    (UTC). The outcome of a message is its state: queued or deferred.
     """
-    return _frame(
+    return _by_rule(
         connection,
         """
-        SELECT outcome, reason, rule, COUNT(*) FROM exclusion WHERE run_id = :run_id
-        GROUP BY outcome, reason, rule
+        SELECT outcome, reason, rule, COUNT(*) AS "rows", NULL AS first, NULL AS last
+        FROM exclusion WHERE run_id = :run_id GROUP BY outcome, reason, rule
         UNION ALL
-        SELECT state, reason, rule, COUNT(*) FROM message
-        WHERE run_id = :run_id AND kind = 'campaign' GROUP BY state, reason, rule
+        SELECT state, reason, rule, COUNT(*), MIN(opens_at), MAX(opens_at) FROM message
+        WHERE run_id = :run_id AND kind <> 'test' GROUP BY state, reason, rule
         ORDER BY 4 DESC, 1, 2, 3
         """,
-        "outcome reason rule rows",
-        run_id=run_id,
+        run_id,
     )
+
+
+def stopped(connection: Connection, run_id: str) -> pd.DataFrame:
+    """Return the blocked, suppressed and deferred records of the results by reason and rule.
+
+    Columns as of `planned`; most frequent first.
+    """
+    return _by_rule(
+        connection,
+        """
+        SELECT result.outcome, result.reason, result.rule, COUNT(*) AS "rows",
+            MIN(message.opens_at) AS first, MAX(message.opens_at) AS last
+        FROM result LEFT JOIN message
+            ON message.id = result.message_id AND result.outcome = 'deferred'
+        WHERE result.run_id = :run_id AND result.outcome IN ('blocked', 'suppressed', 'deferred')
+        GROUP BY result.outcome, result.reason, result.rule ORDER BY 4 DESC, 1, 2, 3
+        """,
+        run_id,
+    )
+
+
+def _by_rule(connection: Connection, statement: str, run_id: str) -> pd.DataFrame:
+    asked = text(statement).columns(first=UtcDateTime(), last=UtcDateTime())
+    rows = [tuple(row) for row in connection.execute(asked, {"run_id": run_id})]
+    found = pd.DataFrame(rows, columns=["outcome", "reason", "rule", "rows", "first", "last"])
+    return found.astype({"first": "datetime64[us, UTC]", "last": "datetime64[us, UTC]"})
+
+
+def without_opt_out_text(connection: Connection, run_id: str) -> pd.DataFrame:
+    """Return the records of a plan whose place wants to be told how to opt out: rule, recipient,
+    rows.
+
+    `recipient` is one number for all that begin alike, far enough to tell countries apart.
+    """
+    statement = """
+        SELECT rule, MIN(recipient), COUNT(*) FROM exclusion
+        WHERE run_id = :run_id AND reason = 'opt_out_text'
+        GROUP BY rule, SUBSTR(recipient, 1, 8) ORDER BY 3 DESC, 1, 2
+    """
+    return _frame(connection, statement, "rule recipient rows", run_id=run_id)
 
 
 def openings(connection: Connection, run_id: str) -> tuple[datetime | None, datetime | None]:
@@ -71,15 +111,15 @@ def sample_messages(connection: Connection, run_id: str, limit: int) -> pd.DataF
     each_kind = f"""
         SELECT {wanted} FROM message JOIN (
             SELECT MIN(request_key) AS request_key, segments AS length FROM message
-            WHERE run_id = :run_id AND kind = 'campaign' GROUP BY encoding, segments
+            WHERE run_id = :run_id AND kind <> 'test' GROUP BY encoding, segments
             ORDER BY segments DESC LIMIT :kinds
         ) AS kinds ON kinds.request_key = message.request_key
-        WHERE message.run_id = :run_id AND message.kind = 'campaign'
+        WHERE message.run_id = :run_id AND message.kind <> 'test'
     """  # noqa: S608 - the column names are above
     first = f"""
         SELECT {wanted} FROM message
         WHERE run_id = :run_id AND state IN ('queued', 'deferred') AND batch = 0
-            AND kind = 'campaign'
+            AND kind <> 'test'
         ORDER BY "row" LIMIT :limit
     """  # noqa: S608
     columns = _SAMPLE.replace('"', "")
@@ -93,7 +133,7 @@ def ucs2_texts(connection: Connection, run_id: str, limit: int) -> pd.Series:
     """Return up to `limit` texts that are not GSM-7, in no particular order."""
     statement = """
         SELECT text FROM message
-        WHERE run_id = :run_id AND kind = 'campaign' AND encoding = 'UCS-2' LIMIT :limit
+        WHERE run_id = :run_id AND kind <> 'test' AND encoding = 'UCS-2' LIMIT :limit
     """
     return _frame(connection, statement, "text", run_id=run_id, limit=limit)["text"].astype("str")
 
@@ -125,7 +165,7 @@ def costs(connection: Connection, run_id: str) -> pd.DataFrame:
     # SQLite adds up text as floats. Distinct prices are few: they are added up here, exactly.
     statement = text("""
         SELECT planned_currency, planned_price, currency, price, COUNT(*) AS messages FROM message
-        WHERE run_id = :run_id AND kind = 'campaign'
+        WHERE run_id = :run_id AND kind <> 'test'
             AND (state = 'accepted' OR (state = 'expired' AND reason = 'no_report'))
         GROUP BY planned_currency, planned_price, currency, price
     """).columns(planned_price=DecimalText(), price=DecimalText())
@@ -153,7 +193,7 @@ def latencies(connection: Connection, run_id: str) -> pd.DataFrame:
         SELECT CASE WHEN took < 60 THEN ROUND(took * 10) / 10 ELSE ROUND(took) END, COUNT(*)
         FROM (
             SELECT {took} AS took FROM message
-            WHERE run_id = :run_id AND kind = 'campaign' AND {SETTLED}
+            WHERE run_id = :run_id AND kind <> 'test' AND {SETTLED}
                 AND submitted_at IS NOT NULL AND final_at IS NOT NULL
         ) AS finals
         GROUP BY 1 ORDER BY 1
@@ -165,7 +205,7 @@ def countries(connection: Connection, run_id: str) -> pd.DataFrame:
     """Return the messages of a run by country and outcome: country, outcome, rows."""
     statement = f"""
         SELECT COALESCE(country, ''), {MESSAGE_OUTCOME}, COUNT(*) FROM message
-        WHERE run_id = :run_id AND kind = 'campaign' GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2
+        WHERE run_id = :run_id AND kind <> 'test' GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2
     """  # noqa: S608 - the expression is ours
     return _frame(connection, statement, "country outcome rows", run_id=run_id)
 
@@ -174,7 +214,7 @@ def gateways(connection: Connection, run_id: str) -> pd.DataFrame:
     """Return the messages of a run by gateway and outcome: gateway, outcome, rows."""
     statement = f"""
         SELECT gateway, {MESSAGE_OUTCOME}, COUNT(*) FROM message
-        WHERE run_id = :run_id AND kind = 'campaign' GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2
+        WHERE run_id = :run_id AND kind <> 'test' GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2
     """  # noqa: S608 - the expression is ours
     return _frame(connection, statement, "gateway outcome rows", run_id=run_id)
 

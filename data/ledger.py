@@ -13,9 +13,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, bindparam, func, or_, select, update
 from sqlmodel import col
 
-from data import runs
-from data.consent_ledger import opt_out_stands
+from data import frequency, runs
 from data.database import clock, is_sqlite, now, reading, writing
+from data.recheck import LEAVES_WITHIN, may_leave
 from data.tables import CampaignRun, Message
 
 QUEUED = "queued"
@@ -77,10 +77,11 @@ def claim(
 ) -> list[Claimed]:
     """Claim and re-check up to `limit` queued messages of a batch, in one committed statement.
 
-    Re-checked: run neither paused nor cancelled and before its deadline, no opt-out since the
-    plan, inside the recipient's hours, no retry delay running.
+    Re-checked: run neither paused nor cancelled and before its deadline, no retry delay running,
+    and `may_leave`.
     """
     with writing() as connection:
+        frequency.lock(connection, run)
         # Read behind the lock, which may have been waited for: a lease begins when it is written.
         at = clock(connection)
         chosen = (
@@ -146,8 +147,7 @@ def queued_of(
 
 
 def _claimable(run: CampaignRun, at: datetime) -> list[ColumnElement[bool]]:
-    # A window leaves within a second of its claim: hours that end sooner have ended.
-    leaves = at + timedelta(seconds=1)
+    leaves = at + LEAVES_WITHIN
     run_is_sending = (
         select(col(CampaignRun.id))
         .where(
@@ -161,9 +161,7 @@ def _claimable(run: CampaignRun, at: datetime) -> list[ColumnElement[bool]]:
     return [
         run_is_sending,
         col(Message.retry_at).is_(None) | (col(Message.retry_at) <= at),
-        col(Message.closes_at).is_(None) | (col(Message.closes_at) > leaves),
-        col(Message.resend_until).is_(None) | (col(Message.resend_until) > leaves),
-        ~opt_out_stands(col(Message.number_key), run.purpose),
+        *may_leave(run, at),
     ]
 
 

@@ -276,6 +276,9 @@ def _write_parquet(chunks: Iterator[pd.DataFrame], out: BinaryIO) -> int:
     return written
 
 
+RECORD = "kind <> 'test'"
+"""SQL: a message that is a record of its run: of an audience, or one that came by itself."""
+
 SETTLED = f"state = 'accepted' AND status_rank = {FINAL}"
 """SQL: a message whose gateway has sent its final report."""
 
@@ -295,7 +298,7 @@ _FROM_MESSAGES = f"""
             ELSE COALESCE(NULLIF(reason, ''), 'gateway_' || NULLIF(error_code, ''), state) END,
         rule, id, gateway, gateway_message_id, segments, price, currency, attempt, submitted_at,
         final_at
-    FROM message WHERE kind = 'campaign'
+    FROM message WHERE {RECORD}
 """  # noqa: S608 - the condition is above
 
 _FROM_RUN = text(f"""{_FROM_MESSAGES} AND run_id = :run_id ORDER BY "row" """)
@@ -348,17 +351,17 @@ _REASONS = text("""
     GROUP BY outcome, reason, rule ORDER BY 4 DESC, 1, 2, 3
 """)
 
-_SUBMITTED = text("""
+_SUBMITTED = text(f"""
     SELECT COUNT(*) FROM message
-    WHERE run_id = :run_id AND kind = 'campaign' AND submitted_at IS NOT NULL
+    WHERE run_id = :run_id AND {RECORD} AND submitted_at IS NOT NULL
         AND (state = 'accepted' OR (state = 'expired' AND reason = 'no_report'))
-""")
+""")  # noqa: S608 - the condition is above
 
-_DOUBLES = text("""
+_DOUBLES = text(f"""
     SELECT "row", COUNT(*) AS times FROM (
         SELECT "row" FROM exclusion WHERE run_id = :run_id
         UNION ALL
-        SELECT "row" FROM message WHERE run_id = :run_id AND kind = 'campaign' AND "row" IS NOT NULL
+        SELECT "row" FROM message WHERE run_id = :run_id AND {RECORD} AND "row" IS NOT NULL
     ) AS records
     GROUP BY "row" HAVING COUNT(*) > 1 ORDER BY "row" LIMIT 1
-""")
+""")  # noqa: S608 - the condition is above

@@ -1,162 +1,172 @@
-"""The consent rules: rows of YAML in `data/rules`, read, checked and found by step and country.
+"""The consent rules in force: which rows apply to whom, where and when.
 
-Here: the shape of a row, the traps of YAML, and which rows apply. Not here: what a row decides for
-a recipient (tasks.consent), hours in time zones (tasks.windows), who opted out
-(data.consent_ledger). How to add a row: `data/rules/README.md`.
+Here: the rows of the product and of a company together, found by step, purpose and place. Not
+here: the shape of a row (data.rule_rows), reading the files (data.rule_files), what a row decides
+for a recipient (tasks.consent). How to add a row: `data/rules/README.md`.
 """
 
 import hashlib
-import re
-from collections.abc import Iterator, Mapping
-from functools import cached_property
+from collections.abc import Collection, Iterable
+from datetime import datetime
+from functools import cached_property, lru_cache
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import NamedTuple
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 
-from data.errors import SmsError
+from data.geography import country_codes, subdivision_codes
+from data.rule_files import RulesError, read_rows
+from data.rule_rows import (
+    BASES,
+    PURPOSES,
+    STEPS,
+    WEEKDAYS,
+    Cap,
+    Period,
+    Purpose,
+    Rule,
+    Step,
+    Windows,
+    daily_window,
+    parse_windows,
+)
+from data.settings import settings
 
-Purpose = Literal["marketing", "transactional", "alert", "otp", "emergency"]
-PURPOSES: tuple[str, ...] = get_args(Purpose)
-
-Step = Literal[
-    "number_validity",
-    "line_type",
-    "opt_out",
-    "audience_opt_out",
-    "consent_basis",
-    "zone_unknown",
-    "sending_window",
-    "campaign_window",
-    "deadline",
+__all__ = [
+    "BASES",
+    "PURPOSES",
+    "STEPS",
+    "WEEKDAYS",
+    "Cap",
+    "Period",
+    "Purpose",
+    "Rule",
+    "Rules",
+    "RulesError",
+    "Step",
+    "Windows",
+    "daily_window",
+    "parse_windows",
+    "rules",
 ]
-"""What a row is about, in the order in which a recipient is judged."""
-STEPS: tuple[str, ...] = get_args(Step)
-# Every step must have a row for every purpose, so that deleting a line cannot switch a check off;
-# except these.
+
+# Every step must have a row of country * for every purpose, so that deleting a line cannot switch a
+# check off; except these.
+_SERVICE = ("transactional", "alert", "otp", "emergency", "optout_confirmation")
 _NOT_ASKED: dict[str, tuple[str, ...]] = {
-    "opt_out": ("emergency",),
-    "audience_opt_out": ("emergency",),
-    "consent_basis": ("transactional", "alert", "otp", "emergency"),
-    "sending_window": ("transactional", "alert", "otp", "emergency"),
+    "moratorium": PURPOSES,
+    "opt_out": ("emergency", "optout_confirmation"),
+    "revoke_all": PURPOSES,
+    "audience_opt_out": ("emergency", "optout_confirmation"),
+    "reply_review": _SERVICE,
+    "unknown_place": _SERVICE,
+    "consent_basis": _SERVICE,
+    "registry": _SERVICE,
+    "opt_out_text": _SERVICE,
+    "content": _SERVICE,
+    "sender": PURPOSES,
+    "confirmation": tuple(set(PURPOSES) - {"optout_confirmation"}),
+    "frequency": PURPOSES,
+    "sending_window": _SERVICE,
 }
 
-WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-Windows = tuple[tuple[tuple[int, int], ...], ...]
-"""Seven weekdays from Monday, each with its half-open windows in minutes of local wall time from
-that day's midnight. An end above 1440 lies on the next day; the window belongs to its start day."""
 
-_CLOCK = re.compile(r"([01]\d|2[0-3]):([0-5]\d)|24:00")
-_DAY = 24 * 60
+class _Place(NamedTuple):
+    """The rows of a step that concern a purpose at a place, whatever their dates."""
 
-
-class RulesError(SmsError):
-    """A file of rules that cannot be trusted. Nothing is sent by it."""
-
-
-def parse_windows(days: object) -> Windows:
-    """Return the windows of `{"mon": [["09:00", "20:00"]], …}`; a weekday not named is closed.
-
-    An end at or before its start crosses midnight. Raises ValueError, in words.
-    """
-    if not isinstance(days, Mapping):
-        raise ValueError("windows are lists by weekday: mon, tue, wed, thu, fri, sat, sun")
-    unknown = set(days) - set(WEEKDAYS)
-    if unknown:
-        raise ValueError(f"{sorted(map(str, unknown))[0]!r} is no weekday: use {WEEKDAYS}")
-    return tuple(tuple(_window(pair) for pair in days.get(day, [])) for day in WEEKDAYS)
-
-
-def daily_window(start: str, end: str) -> Windows:
-    """Return the windows of a time that is the same on every weekday."""
-    return parse_windows({day: [[start, end]] for day in WEEKDAYS})
-
-
-def _window(pair: object) -> tuple[int, int]:
-    if not isinstance(pair, list | tuple) or len(pair) != 2:
-        raise ValueError('a window is a pair as ["09:00", "20:00"]')
-    start, end = (_minutes(clock) for clock in pair)
-    if start == _DAY:
-        raise ValueError("a window that starts at 24:00 starts at 00:00 of the next weekday")
-    return start, end if end > start else end + _DAY
-
-
-def _minutes(clock: object) -> int:
-    if not isinstance(clock, str) or not _CLOCK.fullmatch(clock):
-        raise ValueError(f'{clock!r} is no local time: write it as "09:00" (00:00 to 24:00)')
-    return int(clock[:2]) * 60 + int(clock[3:])
-
-
-class Rule(BaseModel):
-    """One row. Which of the last three fields it has depends on its step."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    id: str = Field(pattern=r"^[a-z0-9][a-z0-9_/*-]*$")
-    step: Step
-    says: str = Field(min_length=10, description="The rule in words, for people")
-    source: str = Field(min_length=10, description="The page, law or decision it follows from")
-    confidence: Literal["high", "medium", "low"]
-    country: str = Field(pattern=r"^(\*|[A-Z]{2})$", description="ISO 3166-1, or * for all others")
-    purposes: list[Purpose] = Field(min_length=1)
-    windows: Annotated[Windows, BeforeValidator(parse_windows)] | None = None
-    bases: list[str] = Field(default_factory=list, description="Bases of consent; * is any")
-    line_types: list[str] = Field(default_factory=list, description="Line types that are stopped")
-
-    @model_validator(mode="after")
-    def _fields_of_its_step(self) -> Self:
-        needed = {"sending_window": "windows", "consent_basis": "bases", "line_type": "line_types"}
-        for step, field in needed.items():
-            if (self.step == step) != bool(getattr(self, field)):
-                said = "needs" if self.step == step else "has no"
-                raise ValueError(f"a {self.step} row {said} {field}")
-        return self
-
-    def accepts(self, basis: str) -> bool:
-        """Whether consent of this basis is enough."""
-        return "*" in self.bases or basis in self.bases
+    own: tuple[Rule, ...]
+    """The product's, of the country."""
+    general: tuple[Rule, ...]
+    """The product's, of country `*`; they hold while none of `own` does."""
+    more: tuple[Rule, ...]
+    """What comes on top: of the subdivisions, of the strict profile, of the company."""
+    overriding: tuple[Rule, ...]
+    """The company's that take the place of another."""
 
 
 class Rules:
-    """The rows of every `*.yaml` in a folder, read when first needed.
+    """The rows of every `*.yaml` in a folder and of a company's own file or folder.
 
-    Whatever reads them raises `RulesError` with the file, the line and the key at fault.
+    Read when first needed; whatever reads them raises `RulesError` with the file and the key or
+    the line at fault.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, company: Path | None = None, profile: str = "standard"
+    ) -> None:
         self._folder = folder
-        self._found: dict[tuple[str, str, str], tuple[Rule, ...]] = {}
+        self._company = company
+        self._profile = profile
+        self._places: dict[tuple[str, str, str, frozenset[str]], _Place] = {}
 
     @cached_property
-    def _files(self) -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in sorted(self._folder.glob("*.yaml"))}
+    def _files(self) -> dict[Path, bytes]:
+        """Contents of the files of rules and of holidays; the company's come last."""
+        paths = [*sorted(self._folder.glob("*.yaml")), *sorted(self._folder.glob("*.csv"))]
+        company = self._company
+        if company is not None and company.is_dir():
+            found = [*sorted(company.glob("*.yaml")), *sorted(company.glob("*.csv"))]
+            if not found:
+                raise RulesError(
+                    f"{company}: this folder holds no rules; put a *.yaml there, or clear SMS_RULES"
+                )
+            paths += found
+        elif company is not None:
+            paths.append(company)
+        try:
+            return {path: path.read_bytes() for path in paths}
+        except OSError as error:
+            raise RulesError(f"{error.filename}: cannot be read: {error.strerror}") from None
+
+    def _is_company(self, path: Path) -> bool:
+        return self._company is not None and self._company in (path, path.parent)
 
     @cached_property
     def version(self) -> str:
-        """SHA-256 of the files, names and contents; it changes when any rule does."""
-        digest = hashlib.sha256()
-        for name, content in self._files.items():
-            digest.update(f"{name}\0{len(content)}\0".encode() + content)
+        """SHA-256 of profile and files, names and contents; it changes when any rule does."""
+        digest = hashlib.sha256(self._profile.encode())
+        for path, content in self._files.items():
+            digest.update(f"\0{path.name}\0{len(content)}\0".encode() + content)
         return digest.hexdigest()
 
     @cached_property
-    def rows(self) -> tuple[Rule, ...]:
-        """Every row, in the order of the files."""
-        rows: list[Rule] = []
-        for name, content in self._files.items():
-            rows.extend(_read(self._folder / name, content))
-        ids = [row.id for row in rows]
-        twice = {name for name in ids if ids.count(name) > 1}
-        if twice:
-            raise RulesError(f"{self._folder}: the rule id {min(twice)} is used twice; rename one")
-        self._check_complete(rows)
-        return tuple(rows)
+    def _read(self) -> dict[Path, list[Rule]]:
+        found = {
+            path: [_row(path, row) for row in read_rows(path, content)]
+            for path, content in self._files.items()
+            if path.suffix != ".csv"
+        }
+        own = {row.id: row for path in found if not self._is_company(path) for row in found[path]}
+        ids: set[str] = set()
+        for path, rows in found.items():
+            for row in rows:
+                if row.id in ids:
+                    raise RulesError(f"{path}: the rule id {row.id} is used twice; rename one")
+                ids.add(row.id)
+                _check_override(path, row, own if self._is_company(path) else None)
+            if self._is_company(path):
+                _check_calendars(path, rows)
+        self._check_complete(own.values())
+        return found
 
-    def _check_complete(self, rows: list[Rule]) -> None:
+    @cached_property
+    def rows(self) -> tuple[Rule, ...]:
+        """Every row of the profile, in the order of the files, overridden ones included."""
+        rows = (row for rows in self._read.values() for row in rows)
+        return tuple(row for row in rows if row.profile in ("standard", self._profile))
+
+    @cached_property
+    def _company_ids(self) -> frozenset[str]:
+        own = [rows for path, rows in self._read.items() if self._is_company(path)]
+        return frozenset(row.id for rows in own for row in rows)
+
+    def _check_complete(self, rows: Iterable[Rule]) -> None:
         covered = {
-            (row.step, purpose) for row in rows if row.country == "*" for purpose in row.purposes
+            (row.step, purpose)
+            for row in rows
+            if "*" in row.countries and row.profile == "standard"
+            for purpose in row.purposes
         }
         for step, purpose in product(STEPS, PURPOSES):
             if (step, purpose) not in covered and purpose not in _NOT_ASKED.get(step, ()):
@@ -165,62 +175,150 @@ class Rules:
                     "restore it in base.yaml"
                 )
 
-    def applying(self, step: str, country: str, purpose: str) -> tuple[Rule, ...]:
-        """Return the rows of a step: the country's own, else those of country `*`."""
-        key = (step, country, purpose)
-        if key not in self._found:
-            named = [row for row in self.rows if row.step == step and purpose in row.purposes]
-            own = tuple(row for row in named if row.country == country)
-            self._found[key] = own or tuple(row for row in named if row.country == "*")
-        return self._found[key]
+    def matching(
+        self, step: str, purpose: str, country: str, subdivisions: Collection[str] = ()
+    ) -> tuple[Rule, ...]:
+        """Return the rows of a step that may ever apply at a place, whatever their dates.
+
+        Those of the country (else those of country `*`), those of every subdivision given, those
+        of the company; overridden ones and those that override them both.
+        """
+        place = self._place(step, purpose, country, subdivisions)
+        return (*(place.own or place.general), *place.more, *place.overriding)
+
+    def applying(
+        self,
+        step: str,
+        purpose: str,
+        country: str,
+        subdivisions: Collection[str] = (),
+        *,
+        at: datetime,
+    ) -> tuple[Rule, ...]:
+        """Return the rows of a step that are in force at a place at an instant; all must allow.
+
+        While a country's own rows are not in force yet, those of country `*` are. A company's row
+        takes the place of the one it overrides where, when and for what it applies itself.
+        """
+        place = self._place(step, purpose, country, subdivisions)
+        national = _in_force(place.own, at) or _in_force(place.general, at)
+        found = (*national, *_in_force(place.more, at))
+        overriding = _in_force(place.overriding, at)
+        if not overriding:
+            return found
+        ids = {row.id for row in found}
+        instead = tuple(row for row in overriding if row.overrides in ids)
+        replaced = {row.overrides for row in instead}
+        return (*(row for row in found if row.id not in replaced), *instead)
+
+    def _place(
+        self, step: str, purpose: str, country: str, subdivisions: Collection[str]
+    ) -> _Place:
+        key = (step, purpose, country, frozenset(subdivisions))
+        if key not in self._places:
+            self._places[key] = self._found(*key)
+        return self._places[key]
+
+    def _found(self, step: str, purpose: str, country: str, subdivisions: frozenset[str]) -> _Place:
+        own: list[Rule] = []
+        general: list[Rule] = []
+        more: list[Rule] = []
+        overriding: list[Rule] = []
+        for row in self.rows:
+            named, everywhere = country in row.countries, "*" in row.countries
+            concerns = row.subdivision is None or row.subdivision in subdivisions
+            if row.step != step or purpose not in row.purposes or not concerns:
+                continue
+            if row.overrides and (named or everywhere):
+                overriding.append(row)
+            elif row.id in self._company_ids or row.profile == "strict":
+                more += [row] if named or everywhere else []
+            elif named:
+                (own if row.subdivision is None else more).append(row)
+            elif everywhere:
+                # What one country forbids to speak of does not allow what all others forbid.
+                (more if step == "content" else general).append(row)
+        return _Place(tuple(own), tuple(general), tuple(more), tuple(overriding))
+
+    def by_id(self, name: str) -> Rule | None:
+        """Return a row by its id."""
+        return next((row for row in self.rows if row.id == name), None)
+
+    def knows(self, country: str, purpose: str, *, at: datetime) -> bool:
+        """Whether the country has a row of its own on consent for this purpose, now in force."""
+        found = self.applying("consent_basis", purpose, country, at=at)
+        return any(country in row.countries for row in found)
+
+    def divides(self, country: str, purpose: str) -> bool:
+        """Whether any subdivision of the country has rules of its own for this purpose."""
+        return any(
+            row.subdivision and country in row.countries and purpose in row.purposes
+            for row in self.rows
+        )
 
 
-def _read(path: Path, content: bytes) -> Iterator[Rule]:
+def _in_force(rows: tuple[Rule, ...], at: datetime) -> tuple[Rule, ...]:
+    return tuple(row for row in rows if row.in_force(at))
+
+
+def _row(path: Path, row: object) -> Rule:
+    name = str(row.get("id", "row without id")) if isinstance(row, dict) else "row"
     try:
-        node = yaml.compose(content, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        # ParserError and its siblings carry several lines of context; people need the place.
-        place = getattr(error, "problem_mark", None)
-        line = f", line {place.line + 1}" if place else ""
-        raise RulesError(f"{path}{line}: this is no readable YAML; mend the file") from None
-    if node is None:
-        raise RulesError(f"{path}: the file is empty; remove it or write its rules")
-    document = _plain(path, "", node)
-    if not isinstance(document, dict) or set(document) != {"rules"}:
-        raise RulesError(f"{path}: the file needs one key, rules, with a list of rows")
-    for row in document["rules"]:
-        name = str(row.get("id", "row without id")) if isinstance(row, dict) else "row"
+        rule = Rule.model_validate(row)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, (name, *first["loc"])))
+        raise RulesError(f"{path}: {key}: {first['msg'].removeprefix('Value error, ')}") from None
+    for country in rule.countries:
+        if country not in ("*", *country_codes()):
+            raise RulesError(f"{path}: {name}.countries: {country} is no country of ISO 3166-1")
+    known = subdivision_codes(rule.countries[0])
+    if rule.subdivision and known and rule.subdivision not in known:
+        raise RulesError(
+            f"{path}: {name}.subdivision: {rule.subdivision} is no subdivision of "
+            f"{rule.countries[0]} (data/subdivisions.csv)"
+        )
+    return rule
+
+
+def _check_override(path: Path, row: Rule, targets: dict[str, Rule] | None) -> None:
+    """Refuse what may not be overridden; `targets`: the product's rows, None in its own files."""
+    if row.overrides is None:
+        return
+    place = f"{path}: {row.id}.overrides"
+    if targets is None:
+        raise RulesError(
+            f"{place}: only a company's own file (SMS_RULES) may override; change the rule itself"
+        )
+    target = targets.get(row.overrides)
+    if target is None:
+        raise RulesError(f"{place}: the product has no rule {row.overrides}")
+    if target.step != row.step:
+        raise RulesError(f"{place}: {target.id} is of step {target.step}, this row of {row.step}")
+
+
+def _check_calendars(path: Path, rows: list[Rule]) -> None:
+    calendars = [(row.id, row.holidays) for row in rows if row.holidays]
+    if not calendars:
+        return
+    # Half a second, which every process would pay; the product's own calendars are tested.
+    from holidays import country_holidays
+
+    for name, calendar in calendars:
+        country, _, subdivision = calendar.partition("-")
         try:
-            yield Rule.model_validate(row)
-        except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(map(str, (name, *first["loc"])))
+            country_holidays(country, subdiv=subdivision or None)
+        except NotImplementedError:
             raise RulesError(
-                f"{path}: {key}: {first['msg'].removeprefix('Value error, ')}"
+                f"{path}: {name}.holidays: the holidays package knows no calendar {calendar}"
             ) from None
 
 
-def _plain(path: Path, key: str, node: yaml.Node) -> Any:
-    """Turn a node into Python values, refusing what YAML 1.1 reads as something else."""
-    if isinstance(node, yaml.SequenceNode):
-        return [_plain(path, f"{key}[{at}]", child) for at, child in enumerate(node.value)]
-    if isinstance(node, yaml.MappingNode):
-        mapping: dict[str, Any] = {}
-        for name_node, child in node.value:
-            name = _plain(path, f"{key}.<key>", name_node)
-            if name in mapping:
-                line = name_node.start_mark.line + 1
-                raise RulesError(f"{path}, line {line}: {name} is given twice; remove one")
-            mapping[name] = _plain(path, f"{key}.{name}".lstrip("."), child)
-        return mapping
-    if not node.tag.endswith(":str"):
-        # NO is false, ON is true, 10:00 is 600 and an empty value is null to YAML 1.1.
-        raise RulesError(
-            f"{path}, line {node.start_mark.line + 1}: {key}: {node.value or 'an empty value'} "
-            f"without quotes is no text to YAML ({node.tag.rpartition(':')[2]}); "
-            f'write "{node.value}"'
-        )
-    return node.value
+def rules() -> Rules:
+    """Return the rules in force here: those of the product, and the company's own (SMS_RULES)."""
+    return _made(settings().rules, settings().rules_profile)
 
 
-RULES = Rules(Path(__file__).with_name("rules"))
+@lru_cache(maxsize=8)
+def _made(company: Path | None, profile: str) -> Rules:
+    return Rules(Path(__file__).with_name("rules"), company, profile)

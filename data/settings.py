@@ -7,7 +7,7 @@ import os
 import secrets
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -41,6 +41,16 @@ class Settings(BaseSettings):
         " default: `data/samples` and `audiences` inside `home`",
     )
     prices: Path | None = Field(None, description="CSV price table instead of the built-in one")
+    rules: Path | None = Field(
+        None, description="The company's own consent rules: a YAML file, or a folder of them"
+    )
+    rules_profile: Literal["standard", "strict"] = Field(
+        "standard", description="strict: also the rules that careful companies keep"
+    )
+    brand: str = Field("", description="Who you are, in answers to STOP and HELP")
+    help_contact: str = Field(
+        "", description="Where people find help, in the answer to HELP: a number, address or page"
+    )
     secret_key: SecretStr | None = Field(
         None, description="Key for message ids and number fingerprints; default: a file in `home`"
     )

@@ -54,6 +54,11 @@ def _instant(**arguments: Any) -> Any:
     return Field(default=None, sa_type=UtcDateTime, **arguments)
 
 
+def _added_text(**arguments: Any) -> Any:
+    # Came by a migration, to rows that were there before.
+    return Field(default="", sa_column_kwargs={"server_default": text("''")}, **arguments)
+
+
 def _serial() -> Any:
     # SQLite gives its fast row id only to a column declared INTEGER.
     kind = BigInteger().with_variant(Integer, "sqlite")
@@ -81,6 +86,13 @@ class CampaignRun(SQLModel, table=True):
         default_factory=dict, sa_type=JSON, sa_column_kwargs={"server_default": text("'{}'")}
     )
     """Which gateways send to whom, as it was when the run was planned (tasks.routing)."""
+    subject: str = _added_text()
+    """What it is about, for caps on how often somebody hears of one subject."""
+    caps: list[dict[str, Any]] = Field(
+        default_factory=list, sa_type=JSON, sa_column_kwargs={"server_default": text("'[]'")}
+    )
+    """The frequency caps that apply to some of its messages: rule, max, seconds, scope
+    (same_subject or all)."""
     not_after: datetime | None = _instant()
     records_read: int | None = None
     """Records that the source reader saw, ragged and blank ones included; before validation."""
@@ -152,6 +164,12 @@ class Message(SQLModel, table=True):
     reason: str = ""
     rule: str = ""
     """Which rule row stopped or deferred it."""
+    subdivisions: str = _added_text()
+    """Subdivisions of the country whose rules may apply, sorted and joined by commas."""
+    caps: str = _added_text()
+    """Ids of the frequency caps that apply, each between commas: `,us-fl/cap,`."""
+    consent_ends_at: datetime | None = _instant()
+    """When the consent that it rests on runs out; empty: it does not."""
     opens_at: datetime | None = _instant()
     """Deferred until then."""
     closes_at: datetime | None = _instant()
@@ -255,8 +273,17 @@ class InboundMessage(SQLModel, table=True):
     sender: str
     recipient: str
     text: str = Field(sa_type=Text)
+    number_key: str = _added_text(index=True)
+    """The sender's fingerprint."""
     kind: str = ""
     """opt_out, opt_in, help, review, none"""
+    why: str = _added_text()
+    """What it was recognised by: keyword, phrase, near miss, …; never the text."""
+    review: str = _added_text()
+    """open: waits for a person; else what the person decided: opt_out, opt_in, none. Empty: no
+    person was needed. While a reply of kind `review` is open, its sender gets no marketing."""
+    reviewed_by: str = _added_text()
+    reviewed_at: datetime | None = _instant()
     received_at: datetime = _instant(nullable=False)
     raw: str = Field(default="", sa_type=Text)
 
@@ -282,9 +309,20 @@ class ConsentEvent(SQLModel, table=True):
     recorded_at: datetime = _instant(nullable=False)
     source: str = ""
     method: str = ""
+    wording_version: str = _added_text()
+    """Which version of the wording the person agreed to."""
+    text_hash: str = _added_text()
+    """SHA-256 of that wording, as it was shown."""
     evidence: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
     """References and details; personal, erasure clears it."""
+    evidence_digest: str = _added_text()
+    """Keyed digest of the personal columns; stays when they are erased."""
+    erased_at: datetime | None = _instant()
+    """When the personal columns were cleared."""
     payload_digest: str = ""
+    """Keyed digest of all that is never changed, `evidence_digest` included."""
+    seal_number: int | None = Field(default=None, unique=True, index=True)
+    """Place in the hash chain, from 1; the sealer gives it."""
     previous_seal: str | None = None
     seal: str | None = Field(default=None, index=True)
 

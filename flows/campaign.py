@@ -22,11 +22,24 @@ from adapters.blocks import SmsGateway, documents, load
 from adapters.gateways.route import RouteSettings
 from adapters.sources import Audience
 from data.errors import SmsError
+from data.rules import rules
 from data.tables import CampaignRun
+from tasks.hours import parse_hours
 from tasks.preparation import Brief
+from tasks.purpose import PROMOTIONAL, raised
 from tasks.routing import Route, resolve, route_of
 
 Purpose = Literal["marketing", "transactional", "alert", "otp", "emergency"]
+Basis = Literal[
+    "express_written",
+    "express",
+    "soft_opt_in",
+    "inferred",
+    "deemed",
+    "implied_purchase",
+    "implied_inquiry",
+]
+"""On what a yes of an audience may rest. What a register or an operator says is in the ledger."""
 
 
 class CampaignError(SmsError):
@@ -116,6 +129,36 @@ class Campaign(BaseModel):
         title="Gateway", description="The gateway, or the route, that sends it."
     )
     sender: str = Field("", description="Number or name it comes from. Default: the gateway's own.")
+    basis: Basis = Field(
+        "express_written",
+        description="Marketing: what a yes in the opt-in column rests on. express_written: they"
+        " agreed in writing, on a form or by SMS; soft_opt_in: they bought something like it and"
+        " could have said no.",
+    )
+    hours: str = Field(
+        "",
+        description="Only within these hours on the recipient's clock, such as 09:00-18:00 or"
+        " mon-fri 09:00-18:00, sat 10:00-14:00. They narrow the hours of the rules. Empty: those"
+        " alone.",
+    )
+    subject: str = Field(
+        "",
+        max_length=200,
+        description="What it is about: some places limit how often a person hears of one subject."
+        " Default: the name.",
+    )
+    content: list[str] = Field(
+        default_factory=list,
+        description="What it advertises, where places have rules on that: alcohol, gambling and"
+        " so on. promotional: it is marketing, whatever the purpose says.",
+        json_schema_extra=lambda schema: schema.update(_content_form()),
+    )
+    opt_out_text: str = Field(
+        "",
+        max_length=200,
+        description="Put behind a marketing message that does not say itself how to opt out, such"
+        " as: Reply STOP to opt out. Empty: nothing is added.",
+    )
     approval: bool = Field(
         True, description="Show the preview and wait for a person before anything is sent."
     )
@@ -136,6 +179,20 @@ class Campaign(BaseModel):
         description="Write typographic quotes, dashes and spaces in plain letters, which can halve"
         " the cost. Letters are never changed.",
     )
+
+    @field_validator("hours")
+    @classmethod
+    def _readable_hours(cls, value: str) -> str:
+        parse_hours(value)
+        return value.strip()
+
+    @field_validator("content")
+    @classmethod
+    def _known_content(cls, value: list[str]) -> list[str]:
+        kinds = _kinds_of_content()
+        if unknown := [kind for kind in value if kind not in kinds]:
+            raise ValueError(f"there is no kind {unknown[0]!r}: use {', '.join(kinds)}")
+        return value
 
     @field_validator("not_after")
     @classmethod
@@ -184,11 +241,28 @@ class Campaign(BaseModel):
 
 def brief_of(run: CampaignRun) -> Brief:
     """Return what the steps need, from a campaign as the ledger keeps it."""
-    return Brief(run_id=run.id, route=route_of(run), **dict(_Stored(**run.parameters)))
+    stored = _Stored(**run.parameters)
+    purpose, _ = raised(stored.purpose, stored.message, stored.content)
+    return Brief(
+        run_id=run.id,
+        route=route_of(run),
+        audience=stored.audience,
+        message=stored.message,
+        purpose=stored.purpose,
+        not_after=stored.not_after,
+        max_invalid_share=stored.max_invalid_share,
+        replace_typography=stored.replace_typography,
+        # Of a service message the list itself says it: the number was given for that.
+        basis=stored.basis if purpose == "marketing" else "",
+        window=parse_hours(stored.hours),
+        subject=stored.subject or run.name,
+        content=stored.content,
+        opt_out_text=stored.opt_out_text,
+    )
 
 
 class _Stored(BaseModel):
-    """The stored fields that the steps read."""
+    """The stored fields that the steps read. Runs of earlier versions lack the last ones."""
 
     audience: Audience
     message: str
@@ -196,6 +270,21 @@ class _Stored(BaseModel):
     not_after: datetime | None
     max_invalid_share: float
     replace_typography: bool
+    basis: str = "express_written"
+    hours: str = ""
+    subject: str = ""
+    content: tuple[str, ...] = ()
+    opt_out_text: str = ""
+
+
+def _kinds_of_content() -> list[str]:
+    """The kinds of content that some rule speaks of."""
+    flags = {flag for row in rules().rows for flag in row.flags}
+    return sorted({*flags, PROMOTIONAL} - {"*"})
+
+
+def _content_form() -> dict[str, Any]:
+    return {"items": {"type": "string", "enum": _kinds_of_content()}}
 
 
 class _PlainYaml(yaml.SafeLoader):

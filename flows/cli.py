@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from data.errors import SmsError
-from flows.commands import backups, campaigns, gateways, records, services
+from flows.commands import backups, campaigns, consent, gateways, inbound, records, services
 
 app = typer.Typer(
     name="sms",
@@ -22,7 +22,9 @@ app = typer.Typer(
 campaigns.register(app)
 services.register(app)
 records.register(app)
+consent.register(app)
 gateways.register(app)
+inbound.register(app)
 backups.register(app)
 
 WAITING = 3

@@ -3,13 +3,21 @@
 import logging
 import threading
 import time
+from typing import Any
+
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from sqlalchemy import Connection
 
 from adapters import blocks
 from adapters.gateways import Settings, make_gateway
-from adapters.gateways.base import Gateway, Timeouts
+from adapters.gateways.base import Gateway, GatewayError, Timeouts
+from adapters.limits import rate_in_force
 from adapters.web import app as web
+from data import pace, waits
 from data.errors import SmsError
 from data.settings import settings
+from tasks import answering
+from tasks.responding import Responder
 
 _REFRESH_SECONDS = 30.0
 _LOOK_SECONDS = 1.0
@@ -38,6 +46,33 @@ class Gateways:
     def everyone(self) -> dict[str, Gateway]:
         """Return all gateways by name, from memory; each is the same until its settings change."""
         return self._known
+
+    def make(self, name: str) -> Gateway:
+        """Make a gateway anew: one that sends belongs to one event loop at a time.
+
+        Raises `GatewayError` where it is not known, or not as it is saved.
+        """
+        if name not in self._saved:
+            raise GatewayError(
+                f"gateway {name} is not saved: `sms gateway list` shows what there is"
+            )
+        return _made(name, self._saved[name])
+
+    def rate(self, name: str, sender: str) -> float | None:
+        """Return how many messages (or segments) a second may leave by a gateway and sender.
+
+        As people have set it in Prefect; where that does not answer, None: as it was, and for a
+        lane that is new as the gateway is saved.
+        """
+        saved = self._saved.get(name)
+        if saved is None:
+            return None
+        try:
+            with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+                return rate_in_force(name, sender, float(saved.rate))
+        except Exception:  # noqa: BLE001 - whatever keeps Prefect from answering
+            known = waits.lane(pace.lane_of(name, sender))
+            return float(saved.rate) if known is None else None
 
     def refresh(self) -> None:
         """Learn of gateways that have been added since; Prefect is asked once a second at most.
@@ -79,24 +114,40 @@ class Gateways:
             # The same object: one that holds a bind would have to bind again.
             return self._known[name]
         try:
-            return make_gateway(
-                name,
-                saved,
-                receiver_url=settings().receiver_url,
-                timeouts=Timeouts(request=settings().request_timeout),
-            )
+            return _made(name, saved)
         except Exception as error:  # noqa: BLE001 - one gateway must not take the rest along
             _log.error("gateway %s cannot be used as it is saved: %s", name, type(error).__name__)
             return self._known.get(name)
 
 
+def _made(name: str, saved: Settings) -> Gateway:
+    return make_gateway(
+        name,
+        saved,
+        receiver_url=settings().receiver_url,
+        timeouts=Timeouts(request=settings().request_timeout),
+    )
+
+
 def serve(*, host: str, port: int) -> None:
-    """Serve delivery reports until the process is told to stop."""
+    """Serve delivery reports and replies, and answer these, until the process is told to stop."""
     gateways = Gateways()
+    responder = Responder(gateways.make, gateways.rate)
+
+    def on_inbound(connection: Connection, replies: list[dict[str, Any]]) -> None:
+        answering.on_inbound(connection, replies)
+        responder.wake()
+
     app = web.create_app(
         gateways.known,
         refresh=gateways.refresh,
         public_url=settings().receiver_url,
         everyone=gateways.everyone,
+        on_inbound=on_inbound,
     )
-    web.serve(app, port, host)
+    answering.warm_up()
+    responder.start()
+    try:
+        web.serve(app, port, host)
+    finally:
+        responder.stop()

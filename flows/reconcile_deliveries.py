@@ -5,11 +5,11 @@ from typing import Any
 
 from prefect import flow, get_run_logger
 
-from data import runs
+from data import consent_chain, runs
 from data.migrate import migrate
 from data.privacy import impersonal
 from flows.watch import prefect_state
-from tasks import control, reporting, steps
+from tasks import control, reporting, reviewing, steps
 from tasks.waiting import waiting
 
 _OVER_WHILE_WAITING = {"CANCELLED", "CANCELLING", "FAILED", "CRASHED", "COMPLETED"}
@@ -18,13 +18,15 @@ _OVER_WHILE_WAITING = {"CANCELLED", "CANCELLING", "FAILED", "CRASHED", "COMPLETE
 @flow(name="reconcile-deliveries")
 @impersonal
 def reconcile_deliveries() -> dict[str, Any]:
-    """Match reports, poll for missing ones, expire, and rebuild the results that changed."""
+    """Match reports, poll for missing ones, expire, rebuild results that changed, seal consent."""
     migrate()
     close_abandoned_runs()
     done = steps.reconcile()
+    consent_chain.seal()
     report_stuck_runs()
     for run_id in done.changed:
         reporting.show_campaign(runs.get_run(run_id))
+    reviewing.show_replies()
     return asdict(done)
 
 

@@ -6,7 +6,7 @@ everybody else had left.
 
 from prefect import flow
 
-from data import ledger, runs
+from data import ledger, runs, standing_runs
 from data.database import now
 from data.migrate import migrate
 from data.privacy import impersonal
@@ -22,7 +22,9 @@ def release_deferred() -> list[str]:
     """
     migrate()
     return [
-        run.id for run in runs.list_runs((runs.RECONCILING,)) if _due(run.id) and hand_over(run.id)
+        run.id
+        for run in runs.list_runs((runs.RECONCILING,))
+        if not standing_runs.is_standing(run) and _due(run.id) and hand_over(run.id)
     ]
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from prefect import get_run_logger
 from prefect.runtime import flow_run
 
-from data import deferral, doubts, ledger, plan, results, runs, switches
+from data import doubts, ledger, plan, results, runs, switches
 from data.database import now, patiently, reading, writing
 from data.errors import SmsError
 from data.settings import settings
@@ -15,7 +15,7 @@ from data.workspace import Workspace
 from flows.campaign import brief_of
 from flows.shards import sharded
 from flows.watch import leave_suspended, watched
-from tasks import judging, reporting, sending, steps
+from tasks import deferring, judging, reporting, steps
 from tasks.validation import Totals, Validator, render_report
 
 UNPLANNED = (runs.PREPARING, runs.FAILED)
@@ -71,8 +71,8 @@ def send(run_id: str) -> None:
     """
     run = runs.get_run(run_id)
     steps.resolve_doubts(run.id)
-    patiently(lambda: deferral.release(run))
-    sending.put_aside(run)
+    deferring.release(run)
+    deferring.put_aside(run)
     with watched(run), sharded(run):
         _send_to_the_end(run)
     if not runs.all_sent(run.id):

@@ -20,65 +20,16 @@ from adapters.sources.base import ColumnMapping
 from data.errors import SmsError
 from data.privacy import mask_text
 from data.settings import PROJECT
+from tasks.column_words import NO, SYNONYMS, YES
 
-FIELDS = ("phone", "country", "timezone", "opt_in", "opt_in_at")
-
-# What people call their columns, most wanted rank first. Names are compared by `_key`: without
-# case, accents, spaces and punctuation. Not here on purpose: names that mean e-mail consent
-# ("newsletter", Shopify's "Accepts Marketing") or that date the account and not the consent.
-SYNONYMS: dict[str, tuple[str, ...]] = {
-    "phone": (
-        # SMS goes to mobiles: these win over the general names of the second rank.
-        "mobile mobilephone mobilephonenumber mobilenumber mobileno mobilenr phonemobile cell"
-        " cellphone cellphonenumber cellnumber msisdn sms smsnumber smsphone gsm gsmnumber"
-        " gsmnummer handy handynummer handynr mobil mobilnummer mobilnr mobiltelefon mobiltlf"
-        " mobilfunk mobilfunknummer portable telephoneportable telportable telmobile"
-        " telephonemobile numeromobile movil telefonomovil numeromovil celular telefonocelular"
-        " numerocelular cellulare numerocellulare telemovel mobiel mobielnummer komorka"
-        " telefonkomorkowy matkapuhelin ceptelefonu cep mobilni",
-        "phone phonenumber phoneno phonenr phonee164 e164 tel telno telnr telephone"
-        " telephonenumber telefon telefonnummer telefonnr telefonnumber rufnummer fon telefono"
-        " numerotelefono numerodetelefono numerotelephone numerodetelephone telefone"
-        " numerodetelefone telefoon telefoonnummer puhelin puhelinnumero tlf telefonszam"
-        " contactnumber contactphone customerphone primaryphone userphone",
-    ),
-    "country": (
-        "countryiso countryiso2 iso2 countryalpha2 isocountry isocountrycode",
-        "country countryname land pays pais paese kraj maa ulke orszag region countryregion",
-        # Last, because a "country code" may as well be a calling code.
-        "countrycode landcode landescode laendercode landercode landskod codepays codigopais",
-    ),
-    "timezone": (
-        "timezone tz tzname tzid ianatimezone timezonename timezoneid zeitzone fuseauhoraire"
-        " zonahoraria fusoorario fusohorario tijdzone tidszone strefaczasowa",
-    ),
-    "opt_in": (
-        "smsoptin smsconsent smsmarketingoptin smsmarketingconsent acceptssms smsoptedin"
-        " acceptssmsmarketing smssubscribed smspermission smseinwilligung consentsms optinsms",
-        "optin optedin consent marketingoptin marketingconsent consentgiven hasconsent"
-        " hasconsented permission subscribed einwilligung werbeeinwilligung zustimmung"
-        " consentement consentimiento consenso consentimento toestemming samtykke zgoda",
-    ),
-    "opt_in_at": (
-        "smsoptinat smsoptindate smsoptintime smsoptintimestamp smsconsentat smsconsentdate"
-        " smsconsenttimestamp smsconsenttime",
-        "optinat optindate optindatetime optintime optintimestamp optedinat optedindate consentat"
-        " consentdate consentdatetime consenttime consenttimestamp consentedat consentgivenat"
-        " marketingoptinat marketingoptindate marketingconsentat marketingconsentdate"
-        " subscribedat subscribeddate einwilligungam einwilligungsdatum dateconsentement"
-        " dateoptin fechaconsentimiento dataconsenso dataconsentimento datumtoestemming",
-    ),
-}
-
-# Words by themselves; "pending" or "double opt-in" say neither and are left for a person.
-YES = (
-    "yes y true t 1 on x ok ✓ ✔ ja j oui si sim tak da ano evet kyllä igen はい да 是"
-    " optin optedin subscribed granted given agreed accepted consented confirmed checked enabled"
-)
-NO = (
-    "no n false f 0 off nein non não nao nee nie ne nej nei ei hayır hayir nem いいえ нет 否"
-    " optout optedout unsubscribed notsubscribed neversubscribed notoptedin nooptin revoked"
-    " withdrawn denied declined refused notgranted notgiven unchecked disabled"
+FIELDS = (
+    "phone",
+    "country",
+    "timezone",
+    "subdivision",
+    "opt_in",
+    "opt_in_at",
+    "age_verified",
 )
 
 
@@ -93,8 +44,10 @@ class Mapped:
     phone: str
     country: str | None = None
     timezone: str | None = None
+    subdivision: str | None = None
     opt_in: str | None = None
     opt_in_at: str | None = None
+    age_verified: str | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -131,10 +84,11 @@ def canonical(
     """Return the canonical columns of a partition, row for row and with its index.
 
     In: text columns (`str`, NaN for empty). Out: `phone`, `country` (alpha-2 where known, else as
-    written; `default_country`, an alpha-2 code, where empty), `timezone`, `opt_in` (`yes`, `no`,
-    else as written), all `str`, stripped, NaN where empty or not mapped; `opt_in_at`
-    (`datetime64[us, UTC]`, without a zone taken for UTC) and `opt_in_at_reading`, which tells
-    validation how its text could be read: `clear`, `ambiguous`, `unreadable`, NaN where empty.
+    written; `default_country`, an alpha-2 code, where empty), `timezone`, `subdivision`, `opt_in`
+    and `age_verified` (`yes`, `no`, else as written), all `str`, stripped, NaN where empty or not
+    mapped; `opt_in_at` (`datetime64[us, UTC]`, without a zone taken for UTC) and
+    `opt_in_at_reading`, which tells validation how its text could be read: `clear`, `ambiguous`,
+    `unreadable`, NaN where empty.
     """
     text = {field: _stripped(frame, getattr(mapped, field)) for field in FIELDS}
     country = _translated(text["country"], _country)
@@ -144,9 +98,11 @@ def canonical(
             "phone": text["phone"],
             "country": country.fillna(default_country) if default_country else country,
             "timezone": text["timezone"],
+            "subdivision": text["subdivision"],
             "opt_in": _translated(text["opt_in"], _yes_or_no),
             "opt_in_at": moment,
             "opt_in_at_reading": reading,
+            "age_verified": _translated(text["age_verified"], _yes_or_no),
         }
     )
 

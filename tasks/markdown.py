@@ -22,6 +22,8 @@ class _Markdown(str):
     """Text that is Markdown already."""
 
 
+# No character that could end the link or begin something else.
+_ADDRESS = re.compile(r"https?://[\w.-]+(?::\d+)?(?:/[\w./?=&%+,;:@~#!*-]*[\w/=&%+#-])?", re.ASCII)
 _SPECIAL = re.compile(r"[\\`*\[\]<>|~#&]|(?<![^\W_])_|_(?![^\W_])")
 _BREAK = re.compile(r"\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 
@@ -34,6 +36,18 @@ def escape(value: object) -> str:
         return f"{value:,}"
     text = "" if value is None else str(value)
     return _BREAK.sub("<br>", _SPECIAL.sub(r"\\\g<0>", text))
+
+
+def linked(text: str) -> str:
+    """Return text as it may stand anywhere, each web address in it a link called by its host."""
+    shown, begin = [], 0
+    for found in _ADDRESS.finditer(text):
+        address = found[0]
+        host = address.split("/")[2].removeprefix("www.")
+        # Inside the brackets < > an address may hold what would otherwise end or emphasise.
+        shown += [escape(text[begin : found.start()]), f"[{escape(host)}](<{address}>)"]
+        begin = found.end()
+    return _Markdown("".join([*shown, escape(text[begin:])]))
 
 
 def render(template: str, **values: Any) -> str:

@@ -14,11 +14,12 @@ import pandas as pd
 from data import figures
 from data.database import reading
 from data.privacy import mask_column, mask_text
-from data.rules import RULES
+from data.rules import rules
 from data.tables import CampaignRun
-from tasks import wording
-from tasks.markdown import duration, money, records, render
+from tasks import phones, wording
+from tasks.markdown import duration, instant, linked, money, records, render
 from tasks.preparation import Planned
+from tasks.purpose import raised, with_opt_out
 from tasks.segments import describe_character, measure
 from tasks.validation import SUITE
 
@@ -37,9 +38,10 @@ def preview_markdown(
         samples = figures.sample_messages(connection, run.id, SAMPLES)
         opens, closes = figures.openings(connection, run.id)
         ucs2 = figures.ucs2_texts(connection, run.id, _TEXTS_MEASURED)
+        untold = figures.without_opt_out_text(connection, run.id)
     counts = {str(k): int(n) for k, n in plan.groupby("outcome")["rows"].sum().items()}
     now, later = counts.get("queued", 0), counts.get("deferred", 0)
-    source = run.parameters["message"]
+    source, appended = _source(run)
     kinds = _added_up([part.encodings for part in planned], ["encoding", "segments", "forcing"])
     costs = _estimates(planned)
     gateways = sum((part.gateways for part in planned), Counter[str]())
@@ -51,7 +53,12 @@ def preview_markdown(
         later=later,
         excluded=sum(counts.values()) - now - later,
         funnel=_funnel(run.records_read or sum(counts.values()), counts),
-        exclusions=_exclusions(plan),
+        hours=run.parameters.get("hours", ""),
+        content=", ".join(run.parameters.get("content", ())),
+        raised=_raised(run),
+        appended=appended,
+        untold=_untold(untold),
+        exclusions=by_rule(plan[plan["outcome"] != "queued"]),
         samples=_samples(samples, source),
         senders=", ".join(sorted(filter(None, samples["sender"].unique()))),
         encodings=_encodings(kinds),
@@ -81,22 +88,72 @@ def _funnel(read: int, counts: Mapping[str, int]) -> list[dict[str, Any]]:
     return [*steps, {"words": "To send now", "sign": "= ", "rows": counts.get("queued", 0)}]
 
 
-def _exclusions(plan: pd.DataFrame) -> list[dict[str, Any]]:
-    rules = {rule.id: (rule.says, rule.source) for rule in RULES.rows}
-    rules["validation"] = (
-        "The checks of the audience.",
-        f"data/expectations/{SUITE.name}",
-    )
+def _source(run: CampaignRun) -> tuple[str, str]:
+    """The message as it goes out, a template still, and what was put behind the author's."""
+    message, added = run.parameters["message"], run.parameters.get("opt_out_text", "")
+    if run.purpose != "marketing":
+        return message, ""
+    source = with_opt_out(message, added)
+    return source, "" if source == message else added.strip()
+
+
+def _raised(run: CampaignRun) -> str:
+    """Why the run's purpose is not the one that its author named; empty where it is."""
+    named = run.parameters.get("purpose", run.purpose)
+    why = raised(named, run.parameters["message"], run.parameters.get("content", ()))[1]
+    return f"{named} was named, and it is sent as {run.purpose}: {mask_text(why)}" if why else ""
+
+
+def _untold(found: pd.DataFrame) -> list[dict[str, Any]]:
+    """What the message has to say in which countries: countries with their rows, words, rows."""
+    numbers = found["recipient"].astype("str")
+    country = phones.normalise(numbers, "")["region"].fillna("").replace("", "unknown")
+    summed = found.assign(country=country).groupby(["rule", "country"], sort=False)["rows"].sum()
+    told = []
+    for rule, rows in summed.groupby(level="rule", sort=False):
+        row = rules().by_id(str(rule))
+        by_country = rows.droplevel("rule").sort_values(ascending=False, kind="stable")
+        told.append(
+            {
+                "countries": ", ".join(f"{name} {count:,}" for name, count in by_country.items()),
+                "words": " or ".join(word.upper() for word in (row.keywords if row else ())),
+                "rows": int(rows.sum()),
+            }
+        )
+    return told
+
+
+def by_rule(found: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return records by the rule that stopped or deferred them, as a table wants them.
+
+    `found` is of `data.figures.planned` or `stopped`.
+    """
     return [
         {
             "outcome": wording.name(row["outcome"]),
-            "reason": wording.reason(row["reason"]),
+            "reason": wording.reason(row["reason"], row["outcome"]),
             "rows": row["rows"],
-            "says": rules.get(row["rule"], ("", ""))[0],
-            "source": rules.get(row["rule"], ("", ""))[1],
+            "opens": _times(row["first"], row["last"]),
+            **_rule(row["rule"]),
         }
-        for row in records(plan[plan["outcome"] != "queued"])
+        for row in records(found)
     ]
+
+
+def _rule(name: str) -> dict[str, Any]:
+    if name == "validation":
+        suite = f"data/expectations/{SUITE.name}"
+        return {"rule": name, "says": "The checks of the audience.", "source": suite, "sure": ""}
+    row = rules().by_id(name)
+    if row is None:
+        return {"rule": name, "says": "", "source": "", "sure": ""}
+    return {"rule": name, "says": row.says, "source": linked(row.source), "sure": row.confidence}
+
+
+def _times(first: pd.Timestamp, last: pd.Timestamp) -> str:
+    if pd.isna(first):
+        return ""
+    return instant(first) if first == last else f"{instant(first)} to {instant(last)}"
 
 
 def _samples(samples: pd.DataFrame, source: str) -> list[dict[str, Any]]:
@@ -159,7 +216,7 @@ def rejects_table(run_id: str) -> list[dict[str, Any]]:
         found = figures.sample_rejects(connection, run_id, REJECTS)
     return records(
         found.assign(
-            reason=found["reason"].map(wording.reason),
+            reason=found["reason"].map(lambda code: wording.reason(code, "invalid")),
             recipient=mask_column(found["recipient"]),
             detail=found["detail"].map(mask_text),
         )

@@ -362,7 +362,7 @@ def _open(connection: Connection, run: Any, at: datetime) -> int:
     )
     statement = select(func.count()).where(
         col(Message.run_id) == run.id,
-        col(Message.kind) == "campaign",
+        col(Message.kind) != "test",
         or_(
             col(Message.state).in_(ledger.OPEN),
             (col(Message.state) == ledger.ACCEPTED) & (col(Message.status_rank) < deliveries.FINAL),

@@ -19,7 +19,7 @@ from data.workspace import Workspace
 from tasks import wording
 from tasks.markdown import data_uri, duration, escape, money, records, render
 from tasks.preparation import Planned
-from tasks.preview import preview_markdown, rejects_table
+from tasks.preview import by_rule, preview_markdown, rejects_table
 from tasks.validation import Totals
 from tasks.wording import share
 
@@ -81,7 +81,12 @@ def outcome_table(run_id: str) -> list[tuple[str, str, int]]:
     """Return outcome, reason in words, and rows; the most frequent first."""
     with reading() as connection:
         found = results.reasons(connection, run_id)
-    words = found["reason"].map(wording.reason)
+    words = pd.Series(
+        [wording.reason(*codes) for codes in zip(found["reason"], found["outcome"], strict=True)],
+        index=found.index,
+        name="reason",
+        dtype="str",
+    )
     summed = found.groupby(["outcome", words], sort=False)["rows"].sum()
     ordered = summed.sort_values(ascending=False, kind="stable").reset_index()
     return list(ordered.itertuples(index=False, name=None))
@@ -97,7 +102,9 @@ def validation_markdown(run: CampaignRun, totals: Totals) -> str:
     ]
     rejects = [
         {
-            "words": totals.rules[code]["words"] if code in totals.rules else wording.reason(code),
+            "words": totals.rules[code]["words"]
+            if code in totals.rules
+            else wording.reason(code, "invalid"),
             "rows": rows,
             "share": share(rows, totals.records),
         }
@@ -132,6 +139,7 @@ def campaign_markdown(run: CampaignRun) -> str:
         countries = _outcomes_by("country", figures.countries(connection, run.id))
         gateways = _outcomes_by("gateway", figures.gateways(connection, run.id))
         doubts = figures.in_doubt(connection, run.id, DOUBTS)
+        stopped = figures.stopped(connection, run.id)
     switched = _switches(run)
     counts = account.outcomes
     rows = account.accounted if account.read is None else account.read
@@ -158,6 +166,7 @@ def campaign_markdown(run: CampaignRun) -> str:
         delivered_share=share(counts.get("delivered", 0), rows),
         outcomes=outcomes,
         reasons=reasons,
+        rules=by_rule(stopped[stopped["rule"] != ""]),
         outcomes_picture=data_uri(outcomes_png(counts)),
         timeline_picture=data_uri(timeline_png(timeline)),
         costs=_compared(costs),

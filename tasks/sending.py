@@ -17,7 +17,7 @@ from functools import cache
 from typing import Any
 
 from adapters.gateways.base import Answer, ErrorClass, Gateway, Outgoing
-from data import batches, consent_ledger, deferral, deliveries, ledger, pace, runs, switches
+from data import batches, consent_ledger, deliveries, ledger, pace, runs, switches
 from data.batches import Held
 from data.database import PATIENCE, UNAVAILABLE, clock, now, patiently, writing
 from data.ledger import Claimed, Queue, Settled
@@ -26,7 +26,7 @@ from data.senders import this_sender
 from data.settings import settings
 from data.tables import CampaignRun
 from tasks import judging, routing
-from tasks.consent import hours
+from tasks.deferring import put_aside
 from tasks.grouping import groups
 from tasks.pacing import Pacer
 from tasks.settling import NOT_STARTED, gateway_opt_outs, not_started, part_events, settle
@@ -193,7 +193,7 @@ class _Batch:
             await self._stored(lambda: ledger.unclaim(self.sender))
             return []
         if not claimed:
-            # They were opted out, or their hours ended, since they were planned.
+            # They opted out since they were planned, their hours ended, a cap is full, …
             put_aside(self.run, self.held.batch)
         return claimed
 
@@ -323,18 +323,3 @@ class _Batch:
 
 def _said(answer: Answer) -> str:
     return f"{answer.error_code or ''} {answer.error_text}".strip() or "no clear answer"
-
-
-@impersonal
-def put_aside(run: CampaignRun, batch: int | None = None) -> None:
-    """Settle what can no longer be claimed, and defer what lies outside its hours."""
-    ended = patiently(lambda: deferral.put_aside(run, batch))
-    if not ended:
-        return
-    # A window takes a second to leave: what closes within it is closed.
-    at = now() + timedelta(seconds=pace.WINDOW)
-    openings = {
-        (country, zones): hours(country, zones, purpose=run.purpose, at=at, not_after=run.not_after)
-        for country, zones in ended
-    }
-    patiently(lambda: deferral.defer(run, openings))

@@ -6,7 +6,7 @@ Sentences for `sms runs` and the log of reconciliation. The figures are from `da
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from data import batches, pace, runs
+from data import batches, pace, runs, standing_runs
 from data.settings import settings
 from data.tables import CampaignRun
 from data.waits import Waits, lane, refusals, waiting_gateways, waits
@@ -28,6 +28,8 @@ class Wait:
 
 def waiting(run: CampaignRun) -> list[Wait]:
     """Return what a run waits for; nothing for one that has ended."""
+    if standing_runs.is_standing(run):
+        return _answers(run)
     match run.state:
         case runs.PREPARING:
             return [_preparation(run)]
@@ -44,6 +46,12 @@ def waiting(run: CampaignRun) -> list[Wait]:
             given_back = [Wait(f"{left:,} messages wait for release-deferred or `sms resume`")]
             return [*(given_back if left else []), *_later(now)]
     return []
+
+
+def _answers(run: CampaignRun) -> list[Wait]:
+    now = waits(run.id)
+    left = now.ready + now.retrying
+    return [Wait(f"{left:,} answers wait for the receiver: is `sms web` running?")] if left else []
 
 
 def _preparation(run: CampaignRun) -> Wait:

@@ -1,20 +1,23 @@
-"""Hours: when a local wall-time window is open in every time zone that a number may be in.
+"""Hours: when local wall-time windows are all open in every time zone that a number may be in.
 
-Here: instants and zones. Not here: which window applies to whom (data.rules, tasks.consent).
+Here: instants and zones. Not here: which windows apply to whom (data.rules, tasks.consent), which
+days are holidays (tasks.calendars).
 An instant is open in a zone when the clock on the wall there shows a time inside the window, so
 skipped local times open with the first time that exists, and repeated ones open twice.
 """
 
 import zoneinfo
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+from math import ceil, floor, inf
 from typing import NamedTuple
 
 import tzdata  # type: ignore[import-untyped]  # the package is data and one constant
 
 from data.errors import SmsError
 from data.rules import Windows
+from tasks.calendars import closed_days
 
 # zoneinfo prefers the system's copy, which can be a year old: on 1 December 2026 a copy of 2025
 # is an hour wrong in Vancouver. Only the pinned PyPI package counts, and runs store its version.
@@ -22,11 +25,12 @@ from data.rules import Windows
 zoneinfo.reset_tzpath(to=())
 zoneinfo.ZoneInfo.clear_cache()
 
-_HOUR, _DAY, _WEEK = 3600, 86_400, 7 * 86_400
-_SEARCH_DAYS = 8
-# What is computed and kept at one time: the day of the question, the days searched, and room for
-# the opening found last to end in.
-_KEPT_DAYS = _SEARCH_DAYS + 4
+_HOUR, _DAY = 3600, 86_400
+_EPOCH = date(1970, 1, 1).toordinal()
+_SEARCH_DAYS = 60
+# How many days are laid out at one time. Nearly always the first few are enough; the last stretch
+# has the day of the question, the days searched, and room for the opening found last to end in.
+_STRETCHES = (8, _SEARCH_DAYS + 4)
 
 Interval = tuple[int, int]
 """Half-open, in seconds of Unix time (or of local time where it says so)."""
@@ -34,6 +38,19 @@ Interval = tuple[int, int]
 
 class ZoneError(SmsError):
     """A time zone that the installed tzdata does not know."""
+
+
+class Hours(NamedTuple):
+    """Local wall-time windows, as one rule or one campaign has them.
+
+    A window belongs to the date it starts on: none starts on a holiday of `calendar`, and one
+    that started before runs on into it. Outside [begins, ends) nothing is restricted.
+    """
+
+    windows: Windows
+    calendar: str | None = None
+    begins: datetime | None = None
+    ends: datetime | None = None
 
 
 class Span(NamedTuple):
@@ -57,26 +74,47 @@ def zones_known(zones: str) -> bool:
         return False
 
 
-def open_span(zones: str, at: datetime, windows: Windows) -> Span | None:
-    """Return the earliest opening at or after `at` that every zone shares, or None.
+def open_span(zones: str, at: datetime, hours: tuple[Hours, ...]) -> Span | None:
+    """Return the earliest opening at or after `at` that every zone and every Hours shares, or None.
 
-    `zones` is joined by commas; `at` has a time zone; None means that nothing opens within eight
-    days. `closes_at` is the end of that opening, or an instant more than eight days after `at`
-    where it lasts longer. Raises `ZoneError` for a zone that tzdata does not know, ValueError for
-    an `at` without a zone.
+    `zones` is joined by commas; `at` has a time zone; None means that nothing opens within sixty
+    days. `closes_at` is the end of that opening, or an instant more than sixty days after `at`
+    where it lasts longer. Raises `ZoneError` for a zone that tzdata does not know, `RulesError`
+    for an unknown calendar, ValueError for an `at` without a zone.
     """
-    if at.tzinfo is None:
-        raise ValueError("hours can only be judged at an instant with a time zone")
-    moment = at.timestamp()
+    moment = _seconds(at)
     day = int(moment // _DAY)
-    for start, end in _common(zones, windows, day):
-        if end <= moment:
-            continue
-        if start > moment + _SEARCH_DAYS * _DAY:
-            break
-        opens_at = at.astimezone(UTC) if start <= moment else datetime.fromtimestamp(start, UTC)
-        return Span(opens_at, datetime.fromtimestamp(end, UTC))
+    for days in _STRETCHES:
+        finish = (day + days) * _DAY
+        plain = tuple(_plain(one, day, days) for one in hours)
+        for start, end in _common(zones, plain, day, days):
+            if end <= moment:
+                continue
+            if start > moment + _SEARCH_DAYS * _DAY:
+                return None
+            if end == finish and days != _STRETCHES[-1]:
+                break
+            opens_at = at.astimezone(UTC) if start <= moment else datetime.fromtimestamp(start, UTC)
+            return Span(opens_at, datetime.fromtimestamp(end, UTC))
     return None
+
+
+def is_closed_day(zones: str, at: datetime, hours: tuple[Hours, ...]) -> bool:
+    """Whether at `at`, in some zone, it is a weekday or holiday without any window of some Hours.
+
+    Raises as `open_span` does.
+    """
+    moment = _seconds(at)
+    day = int(moment // _DAY)
+    for one in (_plain(one, day, 1) for one in hours):
+        if not one.begins <= moment < one.ends:
+            continue
+        for name in zones.split(","):
+            local = at.astimezone(_zone(name)).toordinal()
+            # The proleptic 0001-01-01, ordinal 1, was a Monday.
+            if local in one.closed or not one.windows[(local - 1) % 7]:
+                return True
+    return False
 
 
 @lru_cache(maxsize=1024)
@@ -105,47 +143,81 @@ def _week(windows: Windows) -> list[Interval]:
     ]
 
 
-@lru_cache(maxsize=4096)
-def _common(zones: str, windows: Windows, day: int) -> tuple[Interval, ...]:
-    """The openings that every zone shares, from the UTC day `day` (since 1970) on."""
-    names = zones.split(",")
-    shared = _openings(names[0], windows, day)
-    for name in names[1:]:
-        shared = tuple(_intersect(shared, _openings(name, windows, day)))
-    return shared
+class _Plain(NamedTuple):
+    """Hours as far as a stretch of days needs them, so that what is kept rests on nothing else."""
+
+    windows: Windows
+    closed: frozenset[int]
+    """Ordinals of holidays."""
+    begins: float
+    ends: float
+
+
+def _plain(hours: Hours, day: int, days: int) -> _Plain:
+    closed: frozenset[int] = frozenset()
+    if hours.calendar is not None:
+        # Local dates are up to a day off, and a window may have started the day before.
+        first = date.fromordinal(_EPOCH + day - 2)
+        found = closed_days(hours.calendar, first, first + timedelta(days=days + 4))
+        closed = frozenset(holiday.toordinal() for holiday in found)
+    begins = -inf if hours.begins is None else _seconds(hours.begins)
+    ends = inf if hours.ends is None else _seconds(hours.ends)
+    return _Plain(hours.windows, closed, begins, ends)
+
+
+def _seconds(at: datetime) -> float:
+    if at.tzinfo is None:
+        raise ValueError("hours can only be judged at an instant with a time zone")
+    return at.timestamp()
 
 
 @lru_cache(maxsize=4096)
-def _openings(name: str, windows: Windows, day: int) -> tuple[Interval, ...]:
-    """The openings of one zone over the days kept, in order."""
-    found: list[Interval] = []
-    for start, end, offset in _offsets(name, day):
+def _common(zones: str, hours: tuple[_Plain, ...], day: int, days: int) -> tuple[Interval, ...]:
+    """The openings that all share over some days from the UTC day `day` (since 1970) on."""
+    shared = [(day * _DAY, (day + days) * _DAY)]
+    for name in zones.split(","):
+        _zone(name)
+        for one in hours:
+            shared = _intersect(shared, _openings(name, one, day, days))
+    return tuple(shared)
+
+
+@lru_cache(maxsize=4096)
+def _openings(name: str, hours: _Plain, day: int, days: int) -> tuple[Interval, ...]:
+    """The openings of one zone over those days, in order."""
+    first, last = day * _DAY, (day + days) * _DAY
+    # Outside its dates it does not restrict: the whole of that time is open.
+    found: list[Interval] = [
+        (first, min(last, floor(max(hours.begins, first)))),
+        (max(first, ceil(min(hours.ends, last))), last),
+    ]
+    for start, end, offset in _offsets(name, day, days):
         # Between two changes of the clock, local time is UTC and a constant.
-        for opens, closes in _local(windows, start + offset, end + offset):
-            clipped = max(opens - offset, start), min(closes - offset, end)
-            if clipped[0] < clipped[1]:
-                found.append(clipped)
-    return tuple(_merge(found))
+        for opens, closes in _local(hours, start + offset, end + offset):
+            found.append((max(opens - offset, start), min(closes - offset, end)))
+    return tuple(_merge([(start, end) for start, end in found if start < end]))
 
 
-def _local(windows: Windows, start: int, end: int) -> Iterator[Interval]:
-    """The windows that touch a stretch of local time, both in local seconds since 1970."""
-    for date in range(start // _DAY - 1, end // _DAY + 1):
+def _local(hours: _Plain, start: int, end: int) -> Iterator[Interval]:
+    """The windows that may touch a stretch of local time, both in local seconds since 1970."""
+    for local in range(start // _DAY - 1, end // _DAY + 1):
+        if local + _EPOCH in hours.closed:
+            continue
         # 1970-01-01 was a Thursday.
-        for opens, closes in windows[(date + 3) % 7]:
-            yield date * _DAY + opens * 60, date * _DAY + closes * 60
+        for opens, closes in hours.windows[(local + 3) % 7]:
+            yield local * _DAY + opens * 60, local * _DAY + closes * 60
 
 
 @lru_cache(maxsize=4096)
-def _offsets(name: str, day: int) -> tuple[tuple[int, int, int], ...]:
-    """The stretches of constant UTC offset over the days kept: start, end, offset in seconds."""
+def _offsets(name: str, day: int, days: int) -> tuple[tuple[int, int, int], ...]:
+    """The stretches of constant UTC offset over those days: start, end, offset in seconds."""
     zone = _zone(name)
 
     def offset(moment: int) -> int:
         distance = datetime.fromtimestamp(moment, zone).utcoffset() or timedelta()
         return int(distance.total_seconds())
 
-    begin, finish = day * _DAY, (day + _KEPT_DAYS) * _DAY
+    begin, finish = day * _DAY, (day + days) * _DAY
     stretches = []
     start, here = begin, offset(begin)
     # zoneinfo does not tell its transitions; no zone has two of them within six hours.

@@ -45,11 +45,29 @@ _REASONS = {
     "invalid_number": "No valid number of its country",
     "same_number": "An earlier row has the same number",
     "line_type": "The line cannot receive an SMS",
+    "reassigned": "The number has another owner since the opt-in",
+    "deactivated": "The number was given up since the opt-in",
+    "moratorium": "Nothing may be sent there at this time",
     "opted_out": "Opted out, says the consent ledger",
     "audience_opt_out": "The audience itself says no",
-    "no_consent": "No opt-in is known",
+    "reply_review": "A reply that may be an opt-out waits for a person",
+    "unknown_country": "No rules are known for this country",
+    "unknown_subdivision": "The state or province is unknown, and its rules with it",
+    "no_consent": "No opt-in of a kind that is enough there",
+    "consent_expired": "The opt-in has run out",
+    "registry_listed": "On a do-not-contact register",
+    "opt_out_text": "The message does not say how to opt out, as it must there",
+    "content_prohibited": "This kind of content may not be sent there",
+    "age_gate": "Nobody has verified the recipient's age",
+    "registration_required": "This kind of content needs a registration there",
+    "sender_id": "The sender is not of the kind that is allowed there",
+    "confirmation_already_sent": "The opt-out has been confirmed already",
+    "confirmation_too_late": "Too late to confirm the opt-out",
+    "nothing_to_confirm": "There is no opt-out to confirm",
+    "frequency_cap": "Has got as many messages as are allowed for now",
     "zone_unknown": "The recipient's time zone is unknown",
     "quiet_hours": "Outside the recipient's hours",
+    "day_not_allowed": "Not on this day of the week, or a public holiday there",
     "campaign_window": "Outside the campaign's own hours",
     "no_common_window": "No hour is right in every zone the number may be in",
     "deadline": "The campaign's deadline comes first",
@@ -86,12 +104,14 @@ def name(outcome: str) -> str:
     return outcome.replace("_", " ")
 
 
-def reason(code: str) -> str:
+def reason(code: str, outcome: str = "") -> str:
     """Return a reason code in words; one that nobody put into words comes back as it is.
 
-    A gateway's own error code is given as the gateway gives it.
+    A gateway's own error code is given as the gateway gives it. Of an invalid record the words of
+    the validation come first: its reasons may be called like those of a rule.
     """
-    if words := _REASONS.get(code) or _suite().get(code):
+    first, second = (_suite(), _REASONS) if outcome == "invalid" else (_REASONS, _suite())
+    if words := first.get(code) or second.get(code):
         return words
     kind, _, detail = code.partition(":")
     if kind == "missing_value":

@@ -10,14 +10,15 @@ from sqlalchemy import select
 
 from adapters.gateways.base import Gateway
 from data import batches, pace, plan, runs
-from data.database import reading, writing
+from data.database import now, reading, writing
 from data.identity import message_ids, number_keys
-from data.tables import CampaignRun, Exclusion, Message
+from data.tables import CampaignRun, Exclusion, InboundMessage, Message
 from tasks import sending
 
 
 def open_run(key: str = "sale", *, state: str = runs.SENDING, **fields: Any) -> CampaignRun:
     """A run of transactional messages by the gateway `sandbox`, moved to `state`."""
+    facts = {name: fields.pop(name) for name in ("subject", "caps") if name in fields}
     values = {
         "key": key,
         "name": key,
@@ -30,6 +31,8 @@ def open_run(key: str = "sale", *, state: str = runs.SENDING, **fields: Any) -> 
         **fields,
     }
     run = runs.open_run(**values)
+    if facts:
+        runs.store(run.id, **facts)
     if state != runs.PREPARING:
         runs.move(run.id, state)
     return runs.get_run(run.id)
@@ -44,13 +47,14 @@ def send(
     return sending.send_batch(held, lambda _: make_gateway()) if held else sending.Tally()
 
 
-_SPECIAL = ("1610", "1611", "1614", "2610", "3000", "3003", "3005", "3006", "3008")
+SPECIAL = ("1610", "1611", "1614", "2610", "3000", "3003", "3005", "3006", "3008")
+"""How numbers end of which the sandbox makes something else than a delivered message."""
 
 
 def numbers(count: int) -> list[str]:
     """So many numbers that nothing is special about at the sandbox."""
     plain = (f"+1202{line:07d}" for line in itertools.count(2_000_000))
-    ordinary = (number for number in plain if not number.endswith(_SPECIAL))
+    ordinary = (number for number in plain if not number.endswith(SPECIAL))
     return list(itertools.islice(ordinary, count))
 
 
@@ -68,6 +72,7 @@ def add_messages(run: CampaignRun, recipients: list[str], **columns: Any) -> lis
             "recipient": recipients,
             "number_key": number_keys(recipients),
             "country": "US",
+            "subdivisions": "DC",
             "zones": "America/New_York",
             "text": "Hello",
             "encoding": "GSM-7",
@@ -108,17 +113,50 @@ def change(message_id: str, **columns: Any) -> None:
 
 
 def opt_out(recipient: str, at: datetime) -> None:
-    """Append an opt-out to the consent ledger."""
+    """Append an opt-out of everything to the consent ledger."""
+    consent_event("opt_out", recipient, at)
+
+
+def consent_event(kind: str, recipient: str, at: datetime, **fields: Any) -> None:
+    """Append what a person said in a reply, or a carrier did, to the consent ledger."""
     from data import consent_ledger
 
     event = {
-        "type": "opt_out",
+        "type": kind,
         "recipient": recipient,
         "scope": "*",
         "basis": "",
         "occurred_at": pd.Timestamp(at),
         "source": "test",
         "method": "reply",
+        **fields,
     }
     with writing() as connection:
         consent_ledger.append(connection, pd.DataFrame([event]))
+
+
+def unclear_reply(recipient: str) -> None:
+    """Store a reply that waits for a person."""
+    (key,) = number_keys([recipient])
+    with writing() as connection:
+        connection.execute(
+            InboundMessage.__table__.insert().values(
+                gateway="sandbox",
+                gateway_message_id="SM1",
+                sender=recipient,
+                recipient="+15005550006",
+                text="hm",
+                number_key=key,
+                kind="review",
+                review="open",
+                received_at=now(),
+                raw="",
+            )
+        )
+
+
+def cap(
+    most: int = 1, *, rule: str = "us-fl/cap", hours: float = 24, scope: str = "same_subject"
+) -> dict[str, Any]:
+    """A frequency cap as a run stores it."""
+    return {"rule": rule, "max": most, "seconds": int(hours * 3600), "scope": scope}

@@ -11,6 +11,7 @@ FLOORS = ("flows", "tasks", "adapters", "data")
 PREFECT_MODULES = {
     "tasks/steps.py",
     "tasks/reporting.py",
+    "tasks/reviewing.py",
     "adapters/blocks.py",
     "adapters/limits.py",
 }

@@ -114,14 +114,16 @@ class ColumnMapping(BaseModel):
     country: OptionalText = Field(
         None, description="Column with the two-letter country of the recipient."
     )
-    timezone: OptionalText = Field(
-        None, description="Column with the recipient's time zone, such as Europe/Berlin."
-    )
+    timezone: OptionalText = Field(None, description="Column with a time zone as Europe/Berlin.")
+    subdivision: OptionalText = Field(None, description="Column with the state or province.")
     opt_in: OptionalText = Field(
         None, description="Column that says whether the recipient agreed to receive messages."
     )
     opt_in_at: OptionalText = Field(
         None, description="Column with the date and time of that agreement."
+    )
+    age_verified: OptionalText = Field(
+        None, description="Column that says whether the age was verified; for content with a limit."
     )
 
 

@@ -40,18 +40,18 @@ MESS = {
 }
 """Records that get no message, by what is wrong with them."""
 
-# Places spread so that at any hour of the day two of five people are between 09:00 and 20:00:
+# Places spread so that at any hour a third of those who may be written to are within their hours:
 # country, city, zone, records, names, prefix of numbers reserved for fiction (where there is one).
 PLACES = """
 AS|Pago Pago|Pacific/Pago_Pago|38|english|
 US|Honolulu|Pacific/Honolulu|91|english|+180855501
 US|Anchorage|America/Anchorage|91|english|+190755501
-US|Los Angeles|America/Los_Angeles|42|english|+121355501
-US|San Francisco|America/Los_Angeles|42|spanish|+141555501
-US|Seattle|America/Los_Angeles|42|english|+120655501
+US|Los Angeles|America/Los_Angeles|70|english|+121355501
+US|San Francisco|America/Los_Angeles|70|spanish|+141555501
+US|Seattle|America/Los_Angeles|70|english|+120655501
 CA|Vancouver|America/Vancouver|21|english|+160455501
-US|Denver|America/Denver|42|english|+130355501
-US|Phoenix|America/Phoenix|42|spanish|+160255501
+US|Denver|America/Denver|69|english|+130355501
+US|Phoenix|America/Phoenix|69|spanish|+160255501
 CA|Calgary|America/Edmonton|21|english|+140355501
 US|Chicago|America/Chicago|42|english|+131255501
 US|Houston|America/Chicago|42|spanish|+171355501
@@ -59,50 +59,42 @@ MX|Ciudad de México|America/Mexico_City|42|spanish|
 US|New York|America/New_York|45|english|+121255501
 US|Miami|America/New_York|45|spanish|+130555501
 CA|Toronto|America/Toronto|22|french|+141655501
-CO|Bogotá|America/Bogota|45|spanish|
+US|Atlanta|America/New_York|45|english|+140455501
 CA|Halifax|America/Halifax|81|english|+190255501
-CL|Santiago|America/Santiago|65|spanish|
-BR|São Paulo|America/Sao_Paulo|104|portuguese|
-AR|Buenos Aires|America/Argentina/Buenos_Aires|65|spanish|
-GL|Nuuk|America/Nuuk|62|nordic|
-PT|Ponta Delgada|Atlantic/Azores|53|portuguese|
-CV|Praia|Atlantic/Cape_Verde|88|portuguese|
-GB|London|Europe/London|52|english|
-PT|Lisboa|Europe/Lisbon|14|portuguese|
+CA|St. John's|America/St_Johns|65|english|+170955501
+BR|São Paulo|America/Sao_Paulo|50|portuguese|
+PT|Ponta Delgada|Atlantic/Azores|83|portuguese|
+IE|Dublin|Europe/Dublin|40|english|
+GB|London|Europe/London|82|english|
+PT|Lisboa|Europe/Lisbon|44|portuguese|
 IS|Reykjavík|Atlantic/Reykjavik|37|nordic|
-DE|Berlin|Europe/Berlin|35|german|+4917139200
-DE|München|Europe/Berlin|35|german|+49176040690
+DE|Berlin|Europe/Berlin|50|german|+4917139200
+DE|München|Europe/Berlin|50|german|+49176040690
 FR|Paris|Europe/Paris|35|french|
-ES|Madrid|Europe/Madrid|23|spanish|
+ES|Madrid|Europe/Madrid|53|spanish|
 IT|Milano|Europe/Rome|23|italian|
 SE|Göteborg|Europe/Stockholm|14|nordic|
 PL|Kraków|Europe/Warsaw|14|polish|
-NG|Lagos|Africa/Lagos|24|english|
+AT|Wien|Europe/Vienna|40|german|
+NL|Amsterdam|Europe/Amsterdam|40|english|
+NG|Lagos|Africa/Lagos|64|english|
 ZA|Cape Town|Africa/Johannesburg|36|english|
-GR|Αθήνα|Europe/Athens|36|greek|
-EG|القاهرة|Africa/Cairo|36|arabic|
+FI|Helsinki|Europe/Helsinki|50|nordic|
+BG|София|Europe/Sofia|50|cyrillic|
+GR|Αθήνα|Europe/Athens|66|greek|
 TR|İstanbul|Europe/Istanbul|36|turkish|
-KE|Nairobi|Africa/Nairobi|36|english|
+KE|Nairobi|Africa/Nairobi|64|english|
 AE|دبي|Asia/Dubai|36|arabic|
-KZ|Алматы|Asia/Almaty|36|cyrillic|
-PK|Karachi|Asia/Karachi|36|indian|
-IN|Mumbai|Asia/Kolkata|47|indian|
-BD|Dhaka|Asia/Dhaka|112|indian|
-TH|Bangkok|Asia/Bangkok|39|english|
+IN|Mumbai|Asia/Kolkata|117|indian|
 VN|Hà Nội|Asia/Ho_Chi_Minh|39|vietnamese|
-ID|Jakarta|Asia/Jakarta|39|english|
-SG|Singapore|Asia/Singapore|39|english|
-HK|Hong Kong|Asia/Hong_Kong|39|english|
+SG|Singapore|Asia/Singapore|79|english|
 AU|Perth|Australia/Perth|81|english|
-PH|Manila|Asia/Manila|39|spanish|
+PH|Manila|Asia/Manila|79|spanish|
 JP|東京|Asia/Tokyo|78|japanese|
 KR|서울|Asia/Seoul|35|korean|
 AU|Brisbane|Australia/Brisbane|110|english|
 AU|Sydney|Australia/Sydney|110|english|+61491570006 +61491570156 +61491570157 +61491570158
-NC|Nouméa|Pacific/Noumea|94|french|
-NZ|Auckland|Pacific/Auckland|65|english|
-FJ|Suva|Pacific/Fiji|85|english|
-TO|Nukuʻalofa|Pacific/Tongatapu|51|english|
+NZ|Auckland|Pacific/Auckland|145|english|
 """
 
 NAMES = {
@@ -133,7 +125,7 @@ YES = ["yes"] * 12 + ["Yes", "YES", "true", "1", "1", "ja", "oui", "y", "on"]
 NO = ["no", "No", "false", "0", "nein", "unsubscribed"]
 COUNTRY_NAMES = {"US": "United States", "DE": "Deutschland", "GB": "United Kingdom", "JP": "Japan"}
 # Where an empty time zone does no harm: the number says enough.
-ONE_ZONE = "US CA DE FR IT SE PL IN JP KR SG HK ZA NG KE AE TH VN PH CO BD"
+ONE_ZONE = "US CA DE FR IT SE PL AT NL FI BG IN JP KR SG ZA NG KE AE VN PH"
 FIXED_LINES = {"DE": "+493023125", "GB": "+44207946", "FR": "+3319900", "AU": "+6125550"}
 SPOILT = {
     "opted_out": {"opt_in": NO},

@@ -1,8 +1,7 @@
-"""Commands on what is stored: runs, results, rejects, consent. None of them needs Prefect."""
+"""Commands on what is stored: runs, results, rejects. None of them needs Prefect."""
 
 import sys
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -29,10 +28,6 @@ def register(app: typer.Typer) -> None:
     app.command("rejects")(export_rejects)
     app.command("pause")(pause)
     app.command("cancel")(cancel)
-    consent = typer.Typer(help="The consent ledger.", no_args_is_help=True)
-    consent.command("import")(import_consent)
-    consent.command("explain")(explain_consent)
-    app.add_typer(consent, name="consent")
 
 
 def list_runs(
@@ -112,64 +107,3 @@ def cancel(
     found = runs.find_run(run)
     control.cancel(found.id, note or "cancelled by hand")
     print(f"run {found.id} is cancelled")
-
-
-def import_consent(
-    file: Annotated[Path, typer.Argument(help="CSV or Parquet: phone, type, occurred_at, …")],
-    default_country: Annotated[
-        str, typer.Option(help="For numbers without a country code, such as US.")
-    ] = "",
-) -> None:
-    """Append opt-ins and opt-outs to the consent ledger."""
-    import pandas as pd
-
-    from adapters.sources import CsvAudience, ParquetAudience, open_source
-    from tasks import consent
-
-    migrate()
-    kind = ParquetAudience if file.suffix.lower() == ".parquet" else CsvAudience
-    source = open_source(kind(path=str(file)), folders=[file.resolve().parent])
-    partitions = list(source.partitions())
-    unread = pd.concat([partition.rejects for partition in partitions])
-    imported = consent.import_consent(
-        (partition.frame for partition in partitions),
-        default_country=default_country,
-        name=file.name,
-    )
-    rejects = pd.concat([unread, imported.rejects]).fillna("")
-    print(
-        f"{imported.read + len(unread):,} records read, {imported.recorded:,} recorded,"
-        f" {len(rejects):,} rejected"
-    )
-    for row, column, reason in rejects.itertuples(index=False):
-        print(f"row {row}: {column or 'the whole record'}: {reason}")
-
-
-def explain_consent(
-    file: Annotated[Path, typer.Option(help="Cases, one JSON object a line; - for stdin.")],
-) -> None:
-    """Print the verdict on each case as a JSON line: send, defer or block, with the rules."""
-    import orjson
-
-    from data.errors import SmsError
-    from tasks import consent_cases
-
-    try:
-        lines = sys.stdin.buffer if str(file) == "-" else file.open("rb")
-    except OSError as error:
-        raise SmsError(f"{file}: cannot be read: {error.strerror}; name a file of cases") from None
-    failed = False
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            case = orjson.loads(line)
-            if not isinstance(case, dict):
-                raise SmsError("not a JSON object")
-            print(orjson.dumps(consent_cases.explain(case)).decode())
-        except (orjson.JSONDecodeError, SmsError) as error:
-            # The other cases still want their verdicts; each output line answers one input line.
-            print(orjson.dumps({"error": f"line {number}: {error}"}).decode())
-            failed = True
-    if failed:
-        raise SmsError(f"{file}: some cases could not be judged; their lines say why")

@@ -41,7 +41,7 @@ def web(
     port: Annotated[int, typer.Option(help="Default: SMS_RECEIVER_PORT.")] = 0,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
-    """Receive delivery reports.
+    """Receive delivery reports and replies, and answer STOP, HELP and START.
 
     Each is verified, stored, and only then acknowledged.
     """

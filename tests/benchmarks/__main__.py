@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from rich.console import Console
 
-from tests.benchmarks import gateways, phones, prepare, receive, reconcile, send
+from tests.benchmarks import consent, gateways, phones, prepare, receive, reconcile, send
 from tests.benchmarks.bench import Report, table
 
 ALL: dict[str, Callable[..., Report]] = {
@@ -18,6 +18,7 @@ ALL: dict[str, Callable[..., Report]] = {
     "receive": receive.run,
     "reconcile": reconcile.run,
     "phones": phones.run,
+    "consent": consent.run,
 }
 QUICK: dict[str, dict[str, int]] = {
     "prepare": {"rows": 20_000, "sample": 1_000},
@@ -26,6 +27,7 @@ QUICK: dict[str, dict[str, int]] = {
     "receive": {"reports": 3_000, "sample": 1_000},
     "reconcile": {"reports": 20_000, "sample": 500},
     "phones": {"rows": 20_000, "sample": 1_000},
+    "consent": {"rows": 60_000, "sample": 300},
 }
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.benchmarks import gateways, phones, prepare, receive, reconcile, send
+from tests.benchmarks import consent, gateways, phones, prepare, receive, reconcile, send
 from tests.benchmarks.bench import Report, table
 
 
@@ -18,11 +18,13 @@ def sizes(benchmark: str) -> Report:
             return receive.run(reports=300, sample=200)
         case "reconcile":
             return reconcile.run(reports=500, sample=50)
+        case "consent":
+            return consent.run(rows=2_000, sample=50)
     return phones.run(rows=500, sample=200)
 
 
 @pytest.mark.parametrize(
-    "benchmark", ["prepare", "send", "gateways", "receive", "reconcile", "phones"]
+    "benchmark", ["prepare", "send", "gateways", "receive", "reconcile", "phones", "consent"]
 )
 def test_a_benchmark_measures_ours_and_the_plain_alternative(benchmark: str) -> None:
     report = sizes(benchmark)

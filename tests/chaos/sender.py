@@ -20,9 +20,9 @@ from sqlalchemy import event
 from adapters.gateways.base import Addresses, Answer, Finding, Outgoing, Suspect, Timeouts
 from adapters.gateways.twilio import Twilio
 from adapters.gateways.values import objects
-from data import batches, database, deferral, doubts, ledger, runs
+from data import batches, database, doubts, ledger, runs
 from data.settings import settings
-from tasks import asking, sending
+from tasks import asking, deferring, sending
 from tasks.reconciliation import reconcile
 from tests.chaos import mutations
 from tests.chaos.processes import SENDER, Controls, twilio
@@ -104,7 +104,7 @@ def send(work: Work, controls: Controls) -> None:
         return gateway(work)
 
     asking.resolve_doubts(run.id, make)
-    deferral.release(run)
+    deferring.release(run)
     sending.put_aside(run)
     while True:
         _send_batches(work)

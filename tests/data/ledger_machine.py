@@ -12,11 +12,10 @@ import pytest
 from hypothesis.stateful import invariant, rule
 
 from adapters.gateways.base import ErrorClass, Status
-from data import deferral, deliveries, doubts, ledger, results, runs
+from data import deliveries, doubts, ledger, results, runs
 from data.database import writing
-from data.deferral import Opening
 from data.tables import CampaignRun
-from tasks import control
+from tasks import control, deferring
 from tasks.reconciliation import MATCH_WITHIN, reconcile
 from tests.data import ledger_model as model
 from tests.data.ledger_model import Snapshot
@@ -24,7 +23,6 @@ from tests.data.ledger_sending import (
     HAPPENINGS,
     PEOPLE,
     PICK,
-    PLACES,
     Sending,
     clock,
     happens,
@@ -165,7 +163,7 @@ class LedgerMachine(Sending):
         leads = (runs.PAUSED, runs.RECONCILING)
         self._move(run.id, runs.SENDING, leads, lambda: runs.move(run.id, runs.SENDING))
         doubts.strand(run.id)
-        deferral.release(run)
+        deferring.release(run)
 
     def _all_sent(self, run: CampaignRun) -> None:
         counts = ledger.state_counts(run.id)
@@ -174,20 +172,21 @@ class LedgerMachine(Sending):
             self.states[run.id] = runs.RECONCILING
 
     def _put_aside(self, run: CampaignRun) -> None:
-        """Settle what cannot go now, and defer what lies outside its hours."""
-        later = clock() + timedelta(hours=5)
-        openings = {}
-        for country, zone in deferral.put_aside(run):
-            opens = zone == PLACES[0]
-            openings[country, zone] = (
-                Opening("deferred", "quiet_hours", "hours", later, later + timedelta(hours=9))
-                if opens
-                else Opening("blocked", "quiet_hours", "hours", None, None)
-            )
-        deferral.defer(run, openings)
+        """Settle what a claim refuses, as the rules say."""
+        deferring.put_aside(run)
+        at = clock() + timedelta(seconds=1)
+        for message in Snapshot.take().of_run(run.id):
+            closed = message.closes_at is not None and message.closes_at <= at
+            told = f"{message.id} is left in the queue, and no claim takes it"
+            if message.state == "queued":
+                assert not closed, told
+                assert not self.people.opted_out(message.recipient, run.purpose), told
 
     def _release(self, run: CampaignRun) -> None:
-        deferral.release(run)
+        deferring.release(run)
+        for message in Snapshot.take().of_run(run.id):
+            if message.state == "deferred":
+                assert message.opens_at > clock.at - timedelta(seconds=1), "it is due"
 
     def _rebuild(self, run: CampaignRun) -> None:
         with writing() as connection:

@@ -387,7 +387,13 @@ def _frames(run: CampaignRun, kinds: list[str]) -> tuple[pd.DataFrame, pd.DataFr
     instants = {name: pd.to_datetime(frame[name], utc=True) for name in ("opens_at", "closes_at")}
     same = {"run_id": run.id, "kind": "campaign", "sender": run.sender, "gateway": run.gateway}
     text = {"text": "Hello", "encoding": "GSM-7", "segments": 1, "reason": "", "rule": ""}
-    blank = {"country": "US", "attempt": 0, "status_rank": 0, "conflict": False}
+    blank = {
+        "country": "US",
+        "subdivisions": "DC",
+        "attempt": 0,
+        "status_rank": 0,
+        "conflict": False,
+    }
     excluded = pd.DataFrame(
         [
             {"row": row, "recipient": who, "outcome": "invalid", "reason": "x"}

@@ -88,11 +88,56 @@ def test_the_plan_is_counted_by_what_becomes_of_its_records() -> None:
         frame = pd.DataFrame({**exclusion, "reason": "blank_row", "recipient": ""})
         insert_frame(connection, "exclusion", frame.assign(column="", rule="", detail=""))
     with reading() as connection:
-        rows = figures.planned(connection, run_id).to_dict("split")["data"]
-    assert rows == [
+        planned = figures.planned(connection, run_id)
+    assert planned.drop(columns=["first", "last"]).to_dict("split")["data"] == [
         ["queued", "", "", 990],
         ["deferred", "", "", 10],
         ["invalid", "blank_row", "", 2],
+    ]
+
+
+def test_what_is_stopped_or_waits_is_counted_by_rule() -> None:
+    run_id = a_run()
+    later = [AT + timedelta(minutes=place) for place in range(10)]
+    add_messages(
+        run_id,
+        state=["deferred"] * 10 + ["queued"] * 990,
+        reason=["quiet_hours"] * 10 + [""] * 990,
+        rule=["us/hours"] * 10 + [""] * 990,
+        opens_at=pd.Series([*later, *[pd.NaT] * 990]),
+    )
+    excluded = {
+        "run_id": [run_id] * 3,
+        "row": [1001, 1002, 1003],
+        "outcome": ["blocked", "blocked", "duplicate"],
+        "rule": ["us/basis", "us/basis", ""],
+    }
+    with writing() as connection:
+        frame = pd.DataFrame({**excluded, "reason": "no_consent", "recipient": "+12025550100"})
+        insert_frame(connection, "exclusion", frame.assign(column="", detail=""))
+        results.rebuild(connection, run_id)
+        waiting, blocked = figures.stopped(connection, run_id).to_dict("records")
+        planned = figures.planned(connection, run_id).set_index("outcome")
+    assert list(waiting.values()) == [
+        *("deferred", "quiet_hours", "us/hours", 10, AT, AT + timedelta(minutes=9))
+    ]
+    assert list(blocked.values())[:4] == ["blocked", "no_consent", "us/basis", 2]
+    assert pd.isna(blocked["first"])
+    assert planned.loc["deferred", "last"] == AT + timedelta(minutes=9)
+
+
+def test_numbers_that_begin_alike_stand_for_their_country() -> None:
+    run_id = a_run()
+    numbers = ["+12025550100", "+12025550101", "+12425550100", "+4917139200"]
+    excluded = {"run_id": [run_id] * 4, "row": [1, 2, 3, 4], "recipient": numbers}
+    with writing() as connection:
+        frame = pd.DataFrame({**excluded, "reason": "opt_out_text", "outcome": "blocked"})
+        insert_frame(connection, "exclusion", frame.assign(column="", rule="r", detail=""))
+        found = figures.without_opt_out_text(connection, run_id)
+    assert found.to_dict("split")["data"] == [
+        ["r", "+12025550100", 2],
+        ["r", "+12425550100", 1],
+        ["r", "+4917139200", 1],
     ]
 
 

@@ -55,26 +55,58 @@ def test_nothing_is_claimed_past_the_deadline(database: str) -> None:
     run = plans.open_run(not_after=now() - timedelta(seconds=1))
     plans.add_messages(run, plans.numbers(1))
     assert claim(run) == []
-    deferral.put_aside(run)
-    (message,) = plans.messages(run).values()
-    assert (message.state, message.reason) == ("blocked", "deadline")
 
 
-def test_nothing_is_claimed_outside_the_hours(database: str) -> None:
+@pytest.mark.parametrize("ends", ["closes_at", "consent_ends_at"])
+@pytest.mark.parametrize(("seconds", "claimed"), [(0, 0), (60, 1)])
+def test_nothing_is_claimed_outside_the_hours_or_past_the_consent(
+    database: str, ends: str, seconds: int, claimed: int
+) -> None:
     run = plans.open_run()
-    plans.add_messages(run, plans.numbers(1), closes_at=now())
-    assert claim(run) == []
+    plans.add_messages(run, plans.numbers(1), **{ends: now() + timedelta(seconds=seconds)})
+    assert len(claim(run)) == claimed
 
 
-def test_who_opts_out_after_the_plan_is_not_claimed(database: str) -> None:
+@pytest.mark.parametrize("kind", ["opt_out", "deactivated"])
+def test_who_opts_out_or_is_deactivated_after_the_plan_is_not_claimed(
+    database: str, kind: str
+) -> None:
     run = plans.open_run()
     leaving, staying = plans.numbers(2)
     plans.add_messages(run, [leaving, staying])
-    plans.opt_out(leaving, now())
+    plans.consent_event(kind, leaving, now())
     assert [claimed.recipient for claimed in claim(run)] == [staying]
-    deferral.put_aside(run)
-    message = plans.messages(run)[leaving]
-    assert (message.state, message.reason) == ("suppressed", "opted_out")
+
+
+@pytest.mark.parametrize(("purpose", "claimed"), [("marketing", 0), ("transactional", 1)])
+def test_who_sent_an_unclear_reply_is_sent_no_marketing(
+    database: str, purpose: str, claimed: int
+) -> None:
+    run = plans.open_run(purpose=purpose)
+    (number,) = plans.numbers(1)
+    plans.add_messages(run, [number])
+    plans.unclear_reply(number)
+    assert len(claim(run)) == claimed
+
+
+@pytest.mark.parametrize(
+    ("country", "at", "claimed"),
+    [
+        ("US", datetime(2027, 1, 30, tzinfo=UTC), 1),
+        ("US", datetime(2027, 1, 31, tzinfo=UTC), 0),
+        ("PR", datetime(2027, 1, 31, tzinfo=UTC), 0),
+        ("DE", datetime(2027, 1, 31, tzinfo=UTC), 1),
+    ],
+)
+def test_an_opt_out_of_one_purpose_counts_for_all_in_the_united_states_from_2027_on(
+    database: str, monkeypatch: pytest.MonkeyPatch, country: str, at: datetime, claimed: int
+) -> None:
+    monkeypatch.setattr(ledger, "clock", lambda _: at)
+    run = plans.open_run(purpose="transactional")
+    (number,) = plans.numbers(1)
+    plans.add_messages(run, [number], country=country)
+    plans.consent_event("opt_out", number, now(), scope="marketing")
+    assert len(claim(run)) == claimed
 
 
 def test_a_delayed_message_is_not_claimed_before_its_time(database: str) -> None:
@@ -150,28 +182,6 @@ def test_the_ids_of_other_messages_to_a_number_are_known(database: str) -> None:
     plans.add_messages(run, plans.numbers(1), gateway_message_id="SM1", state="accepted")
     (message,) = plans.messages(run).values()
     assert doubts.known_ids({message.number_key}) == {message.number_key: frozenset({"SM1"})}
-
-
-def test_deferred_messages_are_queued_when_their_hours_open(database: str) -> None:
-    run = plans.open_run()
-    at = now()
-    plans.add_messages(
-        run,
-        plans.numbers(2),
-        state="deferred",
-        opens_at=[at - timedelta(minutes=1), at + timedelta(hours=1)],
-        closes_at=at + timedelta(hours=9),
-    )
-    assert deferral.release(run) == 1
-    assert plans.states(run) == ["queued", "deferred"]
-
-
-def test_deferred_messages_past_the_deadline_are_blocked(database: str) -> None:
-    run = plans.open_run(not_after=now() - timedelta(seconds=1))
-    opens = datetime(2030, 1, 1, tzinfo=UTC)
-    plans.add_messages(run, plans.numbers(1), state="deferred", opens_at=opens)
-    deferral.release(run)
-    assert plans.states(run) == ["blocked"]
 
 
 def test_cancelling_leaves_what_a_gateway_may_have(database: str) -> None:

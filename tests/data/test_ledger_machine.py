@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from sqlalchemy import event, false, text, update
 
-from data import deliveries, doubts, ledger, runs
+from data import deliveries, doubts, recheck, runs
 from data.database import engine, writing
 from data.settings import settings as installation
 from data.tables import Message
@@ -87,7 +87,7 @@ def _let_statuses_fall(patch: pytest.MonkeyPatch) -> None:
 
 
 def _forget_opt_outs(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ledger, "opt_out_stands", lambda *_: false())
+    patch.setattr(recheck, "opt_out_stands", lambda *_: false())
 
 
 @pytest.mark.timeout(0)

@@ -13,13 +13,13 @@ from adapters.gateways import make_gateway
 from adapters.gateways.base import Gateway, Timeouts
 from adapters.gateways.twilio import TwilioSettings
 from adapters.sandbox.journal import read_journal
-from data import deferral, deliveries, doubts, results, runs
+from data import deliveries, doubts, results, runs
 from data.backup import Restored, backup, restore
 from data.database import now, reading, writing
 from data.identity import number_keys
 from data.migrate import _migrate, migrate
 from data.tables import CampaignRun
-from tasks import asking, control, sending
+from tasks import asking, control, deferring, sending
 from tasks.reconciliation import reconcile
 from tests import plans
 from tests.places import Places
@@ -70,7 +70,7 @@ def resume(run: CampaignRun, make: Callable[[], Gateway]) -> None:
     if runs.get_run(run.id).state != runs.SENDING:
         runs.move(run.id, runs.SENDING)
     asking.resolve_doubts(run.id, lambda _: make())
-    deferral.release(run)
+    deferring.release(run)
     sending.put_aside(run)
     send(run, make, batches=6)
     asking.resolve_doubts(run.id, lambda _: make())

@@ -72,7 +72,7 @@ class Desk:
             "key": f"key-{next(_keys)}",
             "purpose": "transactional",
             "audience": {"default_country": "US", **source},
-            "message": "Your order is ready",
+            "message": "Your order is ready. Reply STOP to opt out",
             "gateway": "sandbox",
             "approval": False,
             **fields,

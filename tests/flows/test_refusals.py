@@ -66,6 +66,10 @@ def test_wrong_credentials_are_told_and_mended_and_the_run_goes_on(
         pytest.param({"audience": None}, ["audience"], id="no audience"),
         pytest.param({"not_after": "tomorrow"}, ["not_after"], id="instant"),
         pytest.param({"max_invalid_share": "lots"}, ["max_invalid_share"], id="share"),
+        pytest.param({"hours": "9-18"}, ["hours: '9-18'", "mon-fri 09:00-18:00"], id="hours"),
+        pytest.param({"hours": "fun 9:00-18:00"}, ["hours: 'fun' is no weekday"], id="weekday"),
+        pytest.param({"basis": "hope"}, ["basis", "express_written"], id="basis"),
+        pytest.param({"content": ["booze"]}, ["content", "'booze'", "alcohol"], id="content"),
         pytest.param({"approval": "perhaps"}, ["approval"], id="approval"),
     ],
 )

@@ -246,3 +246,17 @@ def test_the_gateway_and_the_consent_ledger_have_their_say(desk: Desk) -> None:
         ("suppressed", "gateway_opted_out"),
     ]
     assert desk.messages(people) == [1, 0, 1, 0, 0]
+
+
+def test_promotional_content_needs_the_consent_of_marketing_whatever_it_is_called(
+    desk: Desk,
+) -> None:
+    people = desk.people(2)
+    campaign = desk.campaign(
+        desk.audience(people), message="20% off", opt_out_text="Reply STOP to opt out"
+    )
+    said = desk.sms("send", campaign)
+    assert said.code == 0, said.err
+    assert outcomes(said.run_id) == {"blocked": 2}
+    assert run_of(campaign).purpose == "marketing"
+    assert desk.messages(people) == [0, 0]

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.sources.base import ColumnMapping
-from tasks.audience import SYNONYMS, AudienceError, Mapped, canonical, map_columns
+from tasks.audience import AudienceError, Mapped, canonical, map_columns
+from tasks.column_words import SYNONYMS
 
 COUNTRIES = Path(__file__).parents[2] / "data" / "countries.csv"
 
@@ -42,11 +43,17 @@ def read(column: str, *values: str | None) -> pd.Series:
         ("country", "ISO2"),
         ("timezone", "Time Zone"),
         ("timezone", "tz"),
+        ("subdivision", "State"),
+        ("subdivision", "state_code"),
+        ("subdivision", "Province"),
+        ("subdivision", "region code"),
         ("opt_in", "sms_opt_in"),
         ("opt_in", "Marketing Opt-In"),
         ("opt_in", "consent"),
         ("opt_in_at", "consent_date"),
         ("opt_in_at", "Opt-in timestamp"),
+        ("age_verified", "Age verified"),
+        ("age_verified", "over_21"),
     ],
 )
 def test_an_unnamed_column_is_guessed_and_the_guess_is_told(field: str, name: str) -> None:
@@ -60,6 +67,10 @@ def test_an_unnamed_column_is_guessed_and_the_guess_is_told(field: str, name: st
 def test_a_name_that_means_something_else_is_not_guessed(name: str) -> None:
     mapped = map_columns(["phone", name], ColumnMapping())
     assert mapped == Mapped(phone="phone", notes=("phone: guessed column “phone”",))
+
+
+def test_a_region_is_no_subdivision() -> None:
+    assert map_columns(["phone", "region"], ColumnMapping()).subdivision is None
 
 
 def test_a_named_column_is_taken_without_a_note_and_is_not_guessed_again() -> None:
@@ -151,9 +162,11 @@ def test_canonical_columns_keep_the_rows_and_leave_unmapped_ones_empty() -> None
         "phone": "str",
         "country": "str",
         "timezone": "str",
+        "subdivision": "str",
         "opt_in": "str",
         "opt_in_at": "datetime64[us, UTC]",
         "opt_in_at_reading": "str",
+        "age_verified": "str",
     }
     assert result["phone"].iloc[0] == "555"
     assert result["phone"].isna().tolist() == [False, True, True]

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from tasks.markdown import duration, escape, money
+from tasks.markdown import duration, escape, linked, money
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,23 @@ from tasks.markdown import duration, escape, money
 )
 def test_values_cannot_break_out_of_a_cell(value: object, escaped: str) -> None:
     assert escape(value) == escaped
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("47 CFR 64, https://www.a.gov/x.html", "47 CFR 64, [a.gov](<https://www.a.gov/x.html>)"),
+        ("https://a.b/c?x=1&y=2; and *so*", r"[a.b](<https://a.b/c?x=1&y=2>); and \*so\*"),
+        ("see https://a.b/c.", "see [a.b](<https://a.b/c>)."),
+        ("[x](javascript:alert(1))", r"\[x\](javascript:alert(1))"),
+        ("https://a.b/c><img>", r"[a.b](<https://a.b/c>)\>\<img\>"),
+        ("https://a.b/c|d", r"[a.b](<https://a.b/c>)\|d"),
+        ("Product decision: why", "Product decision: why"),
+    ],
+)
+def test_web_addresses_become_links_that_nothing_breaks_out_of(text: str, shown: str) -> None:
+    assert linked(text) == shown
+    assert escape(linked(text)) == shown
 
 
 def test_times_and_amounts_read_well() -> None:

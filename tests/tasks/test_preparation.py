@@ -1,6 +1,7 @@
 """From a file to a plan: every record becomes a message or an exclusion, once."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -9,16 +10,21 @@ from sqlalchemy import select
 from adapters.sources import CsvAudience, SourceError
 from data import plan, runs
 from data.database import reading
+from data.rules import RulesError, daily_window
 from data.settings import settings
-from data.tables import CampaignRun, Exclusion
+from data.tables import CampaignRun, Exclusion, Message
 from data.workspace import Workspace
 from tasks import preparation
 from tasks.preparation import Brief, batch_size
 from tasks.routing import Route
 from tasks.validation import TooManyBadRows
 from tests import plans
+from tests.data.ledger_model import Clock, told_by
 
 HEADER = "name,mobile,country,opt_in"
+SALE = "Hi {{ name }}, see us. Reply STOP to opt out"
+NOON = datetime(2026, 3, 3, 17, tzinfo=UTC)
+"""In New York, on a Tuesday in winter."""
 Prepare = Callable[..., CampaignRun]
 
 
@@ -34,10 +40,10 @@ def prepare(sqlite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pre
         run = plans.open_run(str(fields.pop("key", "sale")), state=runs.PREPARING)
         brief = Brief(
             run_id=run.id,
-            audience=CsvAudience(path=str(path)),
+            audience=CsvAudience(path=str(path), **fields.pop("audience", {})),  # type: ignore[arg-type]
             message=message,
             purpose=str(fields.pop("purpose", "transactional")),
-            route=Route.single("sandbox", "+15005550006"),
+            route=Route.single("sandbox", str(fields.pop("sender", "+15005550006"))),
             **fields,  # type: ignore[arg-type]
         )
         preparation.prepare(brief, {})
@@ -169,11 +175,11 @@ def test_the_audience_is_forgotten_when_the_plan_is_complete(prepare: Prepare) -
 
 def test_what_judged_a_run_is_stored_with_it(prepare: Prepare) -> None:
     run = prepare("Ann,+12125550101,US,yes")
-    assert set(run.versions) == {"phonenumbers", "tzdata", "rules", "expectations"}
+    assert set(run.versions) == {"phonenumbers", "tzdata", "holidays", "rules", "expectations"}
 
 
 def test_marketing_without_a_column_of_consent_says_so(prepare: Prepare) -> None:
-    run = prepare("Ann,+12125550101", header="name,mobile", purpose="marketing")
+    run = prepare("Ann,+12125550101", header="name,mobile", message=SALE, purpose="marketing")
     assert exclusions(run) == {1: ("blocked", "no_consent")}
     assert any(note.startswith("opt_in: no column says who agreed") for note in run.counts["notes"])
 
@@ -185,3 +191,156 @@ def test_a_second_campaign_of_the_same_file_comes_to_the_same(prepare: Prepare) 
     assert exclusions(first) == exclusions(second)
     ids = [{message.id for message in plans.messages(run).values()} for run in (first, second)]
     assert ids[0].isdisjoint(ids[1])
+
+
+# --- consent ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def advertise(prepare: Prepare, monkeypatch: pytest.MonkeyPatch) -> Prepare:
+    """Prepares a marketing run at noon in New York; the lines are of name, number and state."""
+    clock = Clock()
+    clock.at = NOON
+    told_by(clock, monkeypatch)
+
+    def run_of(*lines: str, **fields: object) -> CampaignRun:
+        given = {
+            "header": "name,mobile,state,opt_in",
+            "message": SALE,
+            "purpose": "marketing",
+            "audience": {"default_country": "US"},
+            **fields,
+        }
+        return prepare(*lines, **given)
+
+    return run_of
+
+
+def only(run: CampaignRun) -> Message:
+    assert exclusions(run) == {}
+    (message,) = plans.messages(run).values()
+    return message
+
+
+@pytest.mark.parametrize(
+    ("phone", "state", "subdivisions", "caps"),
+    [
+        ("+13055550101", "", "FL", ",us-fl/cap,"),
+        ("+12125550101", "Florida", "FL,NY", ",us-fl/cap,"),
+        ("+12125550101", "", "NY", ""),
+    ],
+)
+def test_the_rules_of_the_address_and_of_the_area_code_apply(
+    advertise: Prepare, phone: str, state: str, subdivisions: str, caps: str
+) -> None:
+    run = advertise(f"Ann,{phone},{state},yes", subject="spring")
+    message = only(run)
+    assert (message.subdivisions, message.caps, message.state) == (subdivisions, caps, "queued")
+    assert run.caps == ([plans.cap(3)] if caps else [])
+    assert run.subject == "spring"
+
+
+@pytest.mark.parametrize(
+    ("line", "fields", "told"),
+    [
+        ("Ann,+12125550101,Atlantis,yes", {}, "unknown_subdivision"),
+        ("Ann,+37366901234,,yes", {}, "unknown_country"),
+        ("Ann,+12125550101,,", {}, "no_consent"),
+        ("Ann,+12125550101,,yes", {"basis": "soft_opt_in"}, "no_consent"),
+        ("Ann,+12125550101,,yes", {"message": "Hi {{ name }}"}, "opt_out_text"),
+        ("Ann,+12125550101,,yes", {"content": ("gambling",)}, "age_gate"),
+        ("Ann,+12125550101,,yes", {"content": ("rockets",)}, "content_prohibited"),
+        ("Ann,+12125550101,,yes", {"sender": "Shop"}, "sender_id"),
+    ],
+)
+def test_marketing_that_no_rule_allows_is_not_planned(
+    advertise: Prepare, line: str, fields: dict[str, object], told: str
+) -> None:
+    run = advertise(line, **fields)
+    assert exclusions(run) == {1: ("blocked", told)}
+
+
+def test_the_opt_out_text_is_part_of_the_message(advertise: Prepare) -> None:
+    long = "x" * 150
+    run = advertise("Ann,+12125550101,,yes", message=long, opt_out_text="Reply STOP to opt out")
+    message = only(run)
+    assert (message.text, message.segments) == (f"{long} Reply STOP to opt out", 2)
+
+
+def test_promotional_content_makes_a_message_marketing(advertise: Prepare) -> None:
+    run = advertise(
+        "Ann,+12125550101,,", purpose="transactional", message="Ready. 20% off today, STOP to end"
+    )
+    assert run.purpose == "marketing"
+    assert exclusions(run) == {1: ("blocked", "no_consent")}
+    assert any(note.startswith("purpose: sent as marketing") for note in run.counts["notes"])
+
+
+def test_who_heard_enough_of_a_subject_is_planned_for_later(advertise: Prepare) -> None:
+    number, first = "+13055550101", NOON - timedelta(hours=20)
+    for key in ("one", "two", "three"):
+        before = plans.open_run(key, purpose="marketing", subject="spring")
+        plans.add_messages(before, [number], state="accepted", submitted_at=first)
+    message = only(advertise(f"Ann,{number},,yes", subject="spring"))
+    assert (message.state, message.reason, message.rule) == (
+        "deferred",
+        "frequency_cap",
+        "us-fl/cap",
+    )
+    assert message.opens_at == first + timedelta(days=1)
+
+
+def test_who_sent_an_unclear_reply_is_not_planned_for(advertise: Prepare) -> None:
+    plans.unclear_reply("+12125550101")
+    assert exclusions(advertise("Ann,+12125550101,,yes"))[1][1] == "reply_review"
+
+
+def test_a_campaign_keeps_its_own_hours(advertise: Prepare) -> None:
+    run = advertise("Ann,+12125550101,,yes", window=daily_window("14:00", "15:00"))
+    message = only(run)
+    assert (message.state, message.reason) == ("deferred", "campaign_window")
+    assert message.opens_at == NOON + timedelta(hours=2)
+
+
+def test_the_end_of_the_consent_is_stored(advertise: Prepare) -> None:
+    """In Canada that of a question lasts six months."""
+    run = advertise(
+        "Ann,+14165550101,ON,yes,2025-10-01T00:00:00Z",
+        header="name,mobile,state,opt_in,opt_in_at",
+        audience={"default_country": "CA"},
+        basis="implied_inquiry",
+    )
+    assert only(run).consent_ends_at == datetime(2026, 4, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("profile", "own", "zones"),
+    [
+        ("standard", "", "America/Chicago,America/New_York"),
+        ("standard", "America/Chicago", "America/Chicago"),
+        ("strict", "America/Denver", "America/Chicago,America/Denver,America/New_York"),
+        ("strict", "", "America/Chicago,America/New_York"),
+    ],
+)
+def test_a_persons_own_zone_stands_for_those_of_the_number_but_for_the_strict(
+    advertise: Prepare, monkeypatch: pytest.MonkeyPatch, profile: str, own: str, zones: str
+) -> None:
+    monkeypatch.setenv("SMS_RULES_PROFILE", profile)
+    settings.cache_clear()
+    run = advertise(
+        f"Ann,+18505550101,,yes,2026-01-01T00:00:00Z,{own}",
+        header="name,mobile,state,opt_in,opt_in_at,timezone",
+    )
+    assert only(run).zones == zones
+
+
+def test_rules_that_cannot_be_read_are_refused_before_the_audience(
+    advertise: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own.yaml").write_text("rules:\n  - id: own\n")
+    monkeypatch.setenv("SMS_RULES", str(tmp_path / "own.yaml"))
+    settings.cache_clear()
+    with pytest.raises(RulesError):
+        advertise("Ann,+12125550101,,yes")
+    (run,) = runs.list_runs()
+    assert run.records_read is None

@@ -165,9 +165,100 @@ def test_the_preview_gives_every_exclusion_its_rule_and_source() -> None:
     add_messages(run)
     add_exclusions(run, (5, "blocked", "no_consent", "consent_basis"))
     (row,) = table(preview_markdown(run, [], []), "## Who gets none, or later, and why")
-    assert row[:3] == ["blocked", "No opt-in is known", "1"]
-    assert row[3].startswith("Marketing needs an opt-in")
-    assert "47 CFR" in row[4]
+    words = "No opt-in of a kind that is enough there"
+    assert row[:5] == ["blocked", words, "1", "", "consent_basis"]
+    assert row[5].startswith("Marketing needs")
+    assert row[6] in ("high", "medium", "low")
+    assert "](<https://" in row[7]
+
+
+def test_deferred_people_are_told_by_rule_with_their_first_and_last_opening() -> None:
+    run = a_run(records_read=4)
+    opens = pd.Series([pd.NaT, AT, AT + timedelta(hours=5), AT])
+    add_messages(
+        run,
+        state=["queued", "deferred", "deferred", "deferred"],
+        opens_at=opens,
+        reason=["", "quiet_hours", "quiet_hours", "campaign_window"],
+        rule=["", "sending_window", "sending_window", "campaign_window"],
+    )
+    expected = {
+        "Outside the recipient's hours": ["2", "2026-11-24 08:00 UTC to 2026-11-24 13:00 UTC"],
+        "Outside the campaign's own hours": ["1", "2026-11-24 08:00 UTC"],
+    }
+    rows = table(preview_markdown(run, [], []), "## Who gets none, or later, and why")
+    assert {row[1]: row[2:4] for row in rows} == expected
+    with writing() as connection:
+        results.rebuild(connection, run.id)
+    rows = table(reporting.campaign_markdown(run), "## Stopped or waiting, by rule")
+    assert {row[1]: row[2:4] for row in rows} == expected
+
+
+def test_the_report_says_by_which_rule_and_how_to_ask_about_one_number() -> None:
+    run = a_run(records_read=6)
+    add_messages(run)
+    add_exclusions(
+        run, (5, "suppressed", "opted_out", "opt_out"), (6, "duplicate", "same_number", "")
+    )
+    with writing() as connection:
+        results.rebuild(connection, run.id)
+    markdown = reporting.campaign_markdown(run)
+    (row,) = table(markdown, "## Stopped or waiting, by rule")
+    assert row[:5] == ["suppressed", "Opted out, says the consent ledger", "1", "", "opt_out"]
+    assert "[govinfo.gov](<https://www.govinfo.gov/" in row[7]
+    assert f"`sms consent explain NUMBER --run {run.id}`" in markdown
+    assert "no legal advice" in markdown
+
+
+def test_the_preview_says_what_to_write_for_which_countries() -> None:
+    run = a_run(records_read=8)
+    add_messages(run)
+    numbers = ["+12025550101", "+12025550102", "+14165550101", "+525512345678"]
+    frame = pd.DataFrame(
+        {
+            "run_id": run.id,
+            "row": [5, 6, 7, 8],
+            "recipient": numbers,
+            "outcome": "blocked",
+            "reason": "opt_out_text",
+            "column": "",
+            "rule": ["opt_out_text"] * 3 + ["mx/opt_out_text"],
+            "detail": "",
+        }
+    )
+    with writing() as connection:
+        insert_frame(connection, "exclusion", frame)
+    rows = table(
+        preview_markdown(run, [], []).replace("behind it:\n", "behind it\n"),
+        "message, or into the field *opt_out_text*, which is put behind it",
+    )
+    assert [row[0] for row in rows] == ["US 2, CA 1", "MX 1"]
+    assert rows[0][1] == "STOP"
+
+
+def test_the_preview_says_why_a_purpose_was_raised_and_what_was_added() -> None:
+    named = {"purpose": "alert", "message": "Hi, 20% off", "opt_out_text": " Reply STOP to end "}
+    run = a_run(records_read=4, parameters=named)
+    add_messages(run, text="Hi, 20% off Reply STOP to end")
+    markdown = preview_markdown(run, [], [])
+    assert "**alert was named, and it is sent as marketing: promotional" in markdown
+    assert "“20% off”" in markdown
+    assert "Put behind the message: Reply STOP to end" in markdown
+    assert table(markdown, "## How it reads")[0][2] == "Hi, 20% off Reply STOP to end"
+
+
+@pytest.mark.parametrize(
+    ("purpose", "message"), [("marketing", "Hi. Reply STOP to end"), ("transactional", "Ready")]
+)
+def test_a_purpose_as_named_and_a_message_as_written_need_no_words(
+    purpose: str, message: str
+) -> None:
+    named = {"purpose": purpose, "message": message, "opt_out_text": "STOP: x"}
+    run = a_run(records_read=4, purpose=purpose, parameters=named)
+    add_messages(run)
+    markdown = preview_markdown(run, [], [])
+    assert "was named" not in markdown
+    assert "Put behind" not in markdown
 
 
 def test_the_preview_says_cost_time_and_first_and_last_opening() -> None:

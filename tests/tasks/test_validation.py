@@ -107,7 +107,9 @@ def test_every_rule_of_the_suite_has_a_record_that_breaks_it() -> None:
 
 def test_good_records_come_back_in_the_canonical_columns(validator: Validator) -> None:
     good = run(validator, {}, {"phone": None}, {}).good
-    assert list(good) == ["phone", "country", "timezone", "opt_in", "opt_in_at"]
+    assert list(good) == [
+        *("phone", "country", "timezone", "subdivision", "opt_in", "opt_in_at", "age_verified")
+    ]
     assert good.index.name == "row"
 
 

@@ -57,6 +57,27 @@ def test_reason_codes_have_words(code: str, words: str) -> None:
     assert reason(code) == words
 
 
+def test_a_reason_of_the_validation_and_of_a_rule_have_their_own_words() -> None:
+    assert reason("unknown_country", "invalid").startswith("The country is not")
+    assert reason("unknown_country", "blocked") == "No rules are known for this country"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        *("invalid_number", "line_type", "reassigned", "deactivated", "moratorium", "opted_out"),
+        *("audience_opt_out", "reply_review", "unknown_country", "unknown_subdivision"),
+        *("no_consent", "consent_expired", "registry_listed", "opt_out_text"),
+        *("content_prohibited", "age_gate", "registration_required", "sender_id"),
+        *("confirmation_already_sent", "confirmation_too_late", "nothing_to_confirm"),
+        *("frequency_cap", "zone_unknown", "quiet_hours", "day_not_allowed", "campaign_window"),
+        *("no_common_window", "deadline"),
+    ],
+)
+def test_every_reason_of_the_judgement_has_words(code: str) -> None:
+    assert reason(code, "blocked") != code
+
+
 def test_every_outcome_has_words() -> None:
     assert len(OUTCOMES) == 14
 
