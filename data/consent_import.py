@@ -14,6 +14,9 @@ from data.database import now
 from data.rules import BASES
 
 _OFFSET = r".*(?:[Zz]|[+-]\d\d:?\d\d)"
+_TYPES = dict.fromkeys(
+    ("unsubscribed", "unsubscribe", "opted_out", "optout", "stop"), "opt_out"
+) | dict.fromkeys(("subscribed", "subscribe", "opted_in", "optin"), "opt_in")
 _STOPS = ["opt_out", "deactivated"]
 _NAMES = {
     "recipient": ("recipient", "phone"),
@@ -34,16 +37,24 @@ _EVIDENCE = (
     "similar_products",
     "own_products",
     "result",
+    "status",
+    "channel",
+    "channels",
+    "names_sms",
+    "covers_sms",
+    "includes_sms",
 )
 
 
 def read_import(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read a frame of texts, indexed by record number, into events and rejects.
 
-    Columns: recipient or phone, type (one of `TYPES`), and optionally occurred_at (ISO 8601 with a
-    zone), scope or purpose, basis, source, method, wording_version, wording; and for the evidence
-    evidence (a JSON object, or a text), reference, contact_id, result (of a registry check: clear
-    or listed), and what a soft opt-in needs: optout_offered_at_collection, similar_products and
+    Columns: recipient or phone, type (one of `TYPES`, or a word for an opt-in or an opt-out such as
+    subscribed or unsubscribed), and optionally occurred_at (ISO 8601 with a zone), scope or
+    purpose, basis, source, method, wording_version, wording; and for the evidence evidence (a JSON
+    object, or a text), reference, contact_id, result (of a registry check: clear or listed), status
+    (of a deactivation), channel, channels, names_sms, covers_sms and includes_sms (what was agreed
+    to), and what a soft opt-in needs: optout_offered_at_collection, similar_products and
     own_products (yes or no). Returns the events for `append` (same index; `recipient` as it came,
     to be normalised by the caller) and the rejects (row, column, reason).
 
@@ -114,6 +125,8 @@ def _import_columns(frame: pd.DataFrame) -> tuple[dict[str, pd.Series], dict[str
             columns[column] = _stripped(frame[found])
     for column in ("type", "scope", "basis"):
         columns[column] = columns[column].str.lower()
+    spelled = columns["type"].str.replace(r"[\s-]+", "_", regex=True)
+    columns["type"] = spelled.replace(_TYPES)
     return columns, present
 
 

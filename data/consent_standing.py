@@ -16,10 +16,13 @@ from sqlalchemy import (
     JSON,
     Connection,
     Text,
+    and_,
     case,
+    cast,
     exists,
     func,
     literal,
+    not_,
     null,
     or_,
     select,
@@ -43,6 +46,12 @@ _IGNORE_OPT_OUTS = ("emergency", "optout_confirmation")
 _REVOKED_ALL = ("marketing", "transactional", "alert")
 _BULK = re.compile(r"import|csv|xlsx|upload|bulk|migrat|(?<![a-z])(?:sync|crm|lists?)(?![a-z])")
 _FOLDED = ["id", "number_key", "type", "scope", "basis", "occurred_at", "method", "evidence"]
+_CHANNELS = ("channel", "channels")
+_SMS_NAMED = ("names_sms", "covers_sms", "includes_sms")
+_SMS = ("sms", "mms", "all")
+_NOT = {"no", "non", "not", "except", "without"}
+_COUNTED = ["opt_in", "relationship", "deactivated"]
+_UNCHANGED = ("suspend", "resume")
 _SOFT_OPT_IN = ("optout_offered_at_collection", "similar_products", "own_products")
 _CLEAR = {"clear", "cleared", "onay", "ok", "not listed", "unlisted", "not registered"}
 _REGISTRY_BASES = ("dnc_clear", "iys_onay")
@@ -63,6 +72,8 @@ class Standing:
     `people`, one row for each number that has an event: number_key, opted_out (bool, of this
     purpose), opted_out_of_any (bool: an opt-out of some scope stands), opt_out_at (UTC: the latest
     date of an opt-out that stands, of the purpose, or of any where it asks for no consent),
+    revoked_at (UTC: the latest opt-out of the purpose or deactivation, lifted ones included; later
+    than any date where one has none; missing where there is none),
     deactivated (bool: and no opt-in by a person since), registry ("", clear or listed: the latest
     answer), event_ids (comma-joined: what the above and the consents rest on).
 
@@ -107,8 +118,9 @@ def opt_out_stands(
     no opt-in by the person that occurred strictly later; for an opt-out it must be of scope `*`,
     of the purpose or of the opt-out's own scope. Whatever has no date or the same date is decided
     for the opt-out, and an import lifts none. Emergency messages and the confirmation of an
-    opt-out ignore opt-outs, not deactivations. Where `everything` is true, an opt-out of any scope
-    counts for marketing, transactional and alert.
+    opt-out ignore opt-outs, not deactivations. A deactivation of status SUSPEND or RESUME is none,
+    and an opt-in to other channels only lifts nothing. Where `everything` is true, an opt-out of
+    any scope counts for marketing, transactional and alert.
     """
     scopes = scopes_of(purpose)
     out, back = _EVENTS.alias("opted_out"), _EVENTS.alias("opted_in")
@@ -121,6 +133,7 @@ def opt_out_stands(
             or_(deactivated, back.c.scope == out.c.scope, back.c.scope.in_(scopes)),
             back.c.method != "",
             back.c.method.not_like(f"{IMPORT}%"),
+            _speaks_of_sms(back.c.evidence),
             # NULL on either side is not true: the opt-out stands.
             back.c.occurred_at > out.c.occurred_at,
         )
@@ -129,13 +142,39 @@ def opt_out_stands(
     heard: ColumnElement[bool] = out.c.scope.in_(scopes)
     if everything is not None and purpose in _REVOKED_ALL:
         heard = or_(heard, everything)
+    status = func.lower(func.coalesce(out.c.evidence["status"].as_string(), ""))
+    unchanged = or_(*(func.trim(status).startswith(word) for word in _UNCHANGED))
     types: ColumnElement[bool] = out.c.type.in_(["opt_out", "deactivated"])
     stops = or_(deactivated, heard)
     if purpose in _IGNORE_OPT_OUTS:
         types = stops = deactivated
     return exists(
-        select(1).where(out.c.number_key == number_key, types, stops, ~lifted).correlate_except(out)
+        select(1)
+        .where(
+            out.c.number_key == number_key,
+            types,
+            stops,
+            or_(out.c.type == "opt_out", not_(unchanged)),
+            ~lifted,
+        )
+        .correlate_except(out)
     )
+
+
+def _speaks_of_sms(evidence: ColumnElement[Any]) -> ColumnElement[bool]:
+    """As `_is_of_sms`, for the lists and words that people write."""
+    said = {
+        name: func.lower(func.coalesce(evidence[name].as_string(), ""))
+        for name in (*_CHANNELS, *_SMS_NAMED)
+    }
+    named = [
+        or_(
+            said[name].in_(["", "all"]),
+            *(said[name].contains(word) for word in ("sms", "mms", "text", '"all"')),
+        )
+        for name in _CHANNELS
+    ]
+    return and_(*named, *(said[name].in_(["", "true", "yes", "1"]) for name in _SMS_NAMED))
 
 
 def standing(connection: Connection, number_keys: pd.Series, purpose: str) -> Standing:
@@ -145,7 +184,12 @@ def standing(connection: Connection, number_keys: pd.Series, purpose: str) -> St
     each = func.json_each if is_sqlite(connection) else func.json_array_elements_text
     wanted = each(keys).table_valued("value")
     # Reading JSON is slow, and few events need it.
-    told = _EVENTS.c.type.in_(["relationship", "registry_check"])
+    text = cast(_EVENTS.c.evidence, Text)
+    told = or_(
+        _EVENTS.c.type.in_(["relationship", "registry_check", "deactivated"]),
+        text.contains("channel"),
+        text.contains("s_sms"),
+    )
     evidence = case((told, _EVENTS.c.evidence), else_=null())
     columns: dict[str, ColumnElement[Any]] = {name: _EVENTS.c[name] for name in _FOLDED} | {
         "evidence": evidence
@@ -168,8 +212,11 @@ def fold(events: pd.DataFrame, purpose: str, at: datetime | None = None) -> Stan
     """Return what events add up to for a purpose, whatever their order.
 
     In: id, number_key, type, scope, basis, occurred_at, method, and optionally evidence (dicts or
-    JSON text: what makes a soft opt-in one, the result of a registry check). Events dated after
-    `at` are not known yet. `opted_out` or `deactivated` has the meaning of `opt_out_stands`.
+    JSON text: what makes a soft opt-in one, the result of a registry check, the status of a
+    deactivation, the channels of an opt-in: channel, channels, names_sms, covers_sms,
+    includes_sms). Events dated after `at` are not known yet. What was given for other channels
+    only, and a deactivation of status SUSPEND or RESUME, says nothing. `opted_out` or `deactivated`
+    has the meaning of `opt_out_stands`.
     """
     scopes = scopes_of(purpose)
     events = _known(events, at)
@@ -209,6 +256,7 @@ def fold(events: pd.DataFrame, purpose: str, at: datetime | None = None) -> Stan
     )
     people["event_ids"] = _joined(spoke).reindex(people.index).fillna("")
     ends = _latest(pd.concat([outs[outs["scope"].isin(scopes)], dead]))
+    people["revoked_at"] = ends.reindex(people.index)
     return Standing(people.reset_index(), _consents(events[of_purpose], checks, listed, ends))
 
 
@@ -217,7 +265,15 @@ def _known(events: pd.DataFrame, at: datetime | None) -> pd.DataFrame:
     events = events.assign(occurred_at=occurred, id=events["id"].astype("str"))
     if "evidence" not in events:
         events["evidence"] = None
-    return events if at is None else events[~(occurred > pd.Timestamp(at))]
+    if at is not None:
+        events = events[~(occurred > pd.Timestamp(at))]
+    # Few bring any evidence, and looking into it is slow.
+    some = events[events["evidence"].notna() & events["type"].isin(_COUNTED)]
+    counts = [
+        _is_an_end(details) if kind == "deactivated" else _is_of_sms(details)
+        for kind, details in zip(some["type"], some["evidence"].map(_details), strict=True)
+    ]
+    return events.drop(index=some.index[~np.array(counts, bool)])
 
 
 def _stopping(events: pd.DataFrame, kind: str) -> pd.DataFrame:
@@ -272,6 +328,28 @@ def _details(evidence: Any) -> dict[str, Any]:
 
 def _is_yes(value: Any) -> bool:
     return value is True or str(value).strip().lower() in ("true", "yes", "1")
+
+
+def _is_of_sms(details: dict[str, Any]) -> bool:
+    """Whether what somebody agreed to may come as a text message; what names no channel may."""
+    said = [details[name] for name in _CHANNELS if details.get(name) not in (None, "")]
+    named = [details[name] for name in _SMS_NAMED if details.get(name) not in (None, "")]
+    return all(map(_names_sms, said)) and all(map(_is_yes, named))
+
+
+def _names_sms(channels: Any) -> bool:
+    if isinstance(channels, dict):
+        channels = [name for name, holds in channels.items() if _is_yes(holds)]
+    several = channels if isinstance(channels, list | tuple) else [channels]
+    words = {word for each in several for word in re.split(r"[\W_]+", str(each).lower())}
+    if "*" in several:
+        return True
+    return not words & _NOT and any(word in _SMS or word.startswith("text") for word in words)
+
+
+def _is_an_end(details: dict[str, Any]) -> bool:
+    """Whether a carrier's notice of a deactivation is one: a suspended number has its owner."""
+    return not str(details.get("status") or "").strip().lower().startswith(_UNCHANGED)
 
 
 def _is_soft_opt_in(evidence: Any) -> bool:

@@ -58,6 +58,12 @@ def unclaimable(run: CampaignRun, batch: int | None = None, after: str = "") -> 
         return _page(connection, [*queued_of(run.id, batch), refused], after)
 
 
+def waiting(run: CampaignRun, after: str = "") -> pd.DataFrame:
+    """Return all queued messages; a page as from `unclaimable`."""
+    with reading() as connection:
+        return _page(connection, queued_of(run.id), after)
+
+
 def due(run: CampaignRun, after: str = "") -> pd.DataFrame:
     """Return deferred messages whose opening has come; a page as from `unclaimable`."""
     with reading() as connection:

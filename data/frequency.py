@@ -113,9 +113,11 @@ def _counted(*columns: ColumnElement[Any]) -> Select[Any]:
 
 
 def lock(connection: Connection, run: CampaignRun) -> None:
-    """Let one claim at a time count, where a run has caps; until the transaction ends.
+    """Let no claim add to what is counted while one counts; until the transaction ends.
 
-    Two that count at one time would both take the last place. SQLite has one writer anyway.
+    Two that count at one time would both take the last place. Runs without caps do not count, and
+    so may claim beside each other. SQLite has one writer anyway.
     """
-    if run.caps and not is_sqlite(connection):
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+    if run.purpose == "marketing" and not is_sqlite(connection):
+        kind = "pg_advisory_xact_lock" if run.caps else "pg_advisory_xact_lock_shared"
+        connection.execute(text(f"SELECT {kind}(:lock)"), {"lock": _LOCK})

@@ -71,6 +71,7 @@ def send(run_id: str) -> None:
     """
     run = runs.get_run(run_id)
     steps.resolve_doubts(run.id)
+    deferring.look_again(run)
     deferring.release(run)
     deferring.put_aside(run)
     with watched(run), sharded(run):

@@ -17,33 +17,60 @@ from data.rules import PURPOSES, Rule, Windows, daily_window, parse_windows, rul
 from tasks import calendars, phones, places
 from tasks.consent import judged
 from tasks.judgement import Campaigning, Judge
+from tasks.purpose import kind_of_content
 from tasks.windows import tzdata_version
 
 _VERSION = re.compile(r"(\d{4})([a-z]?)")
+_DEADLINES = ("not_after", "deadline", "campaign_end", "campaign_ends_at", "expires_at")
+_YEARS = range(1900, 2200)
 _GIVEN = "It came with the case, which names no page."
 
 
-def explain(case: dict[str, Any]) -> dict[str, Any]:
+def explain(case: object) -> dict[str, Any]:
     """Judge one case that brings its own events; no database is asked.
 
     In: id, phone, country (for numbers without a calling code), subdivision (of the address),
     timezone or null, purpose, instant (ISO 8601 with a zone), consent_events (type, scope, basis,
     occurred_at, source, method, id, and what the type needs besides), context (below). Events after
-    the instant are not known yet; one without a method has its source as method.
+    the instant are not known yet; one without a method has its source as method. Without a scope an
+    opt-in is for marketing, and anything else for all.
 
-    context: campaign_window as ["09:00", "20:00"], campaign_windows_by_weekday,
+    context: campaign_window as ["09:00", "20:00"] or "09:00-20:00", campaign_windows_by_weekday,
     candidate_timezones (where timezone is null), prior_sends (sent_at, subject), subject,
     content_flags, age_verified, sender_id, moratoria (country, subdivision, purpose, from, to,
     overrides_consent), rnd (the answer of the reassigned numbers database), confirmations_sent,
-    not_after or deadline, requires_tzdata, assume_country_rule (any text: the country has no hours
-    and takes every basis of consent). Anything else is ignored.
+    not_after (or deadline, campaign_end, campaign_ends_at, expires_at; the earliest counts),
+    requires_tzdata, assume_country_rule (any text: the country has no hours and takes every basis
+    of consent). Anything else is ignored.
 
     Out: id, verdict, defer_until (ISO 8601 UTC or null), reason_code, rules (id, says, source and
     confidence of each that was asked, in order; what blocks or defers is the last), events (the
     ids that spoke of the purpose, else their positions from 0), versions. Raises `ConsentError`,
     naming the field.
     """
-    name = str(case.get("id", "case"))
+    if not isinstance(case, dict):
+        raise ConsentError("a case is a JSON object")
+    try:
+        return _explained(case)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        # Nobody can foresee all that a case may hold; the others still want their verdicts.
+        raise ConsentError(
+            f"{_name(case)}: one of its fields has a value of a kind that it never has"
+        ) from None
+
+
+def unreadable(case: object, error: str) -> dict[str, Any]:
+    """Write the answer to what cannot be judged: it is not sent."""
+    return {
+        "id": case.get("id") if isinstance(case, dict) else None,
+        "verdict": "block",
+        "reason_code": "unreadable_case",
+        "error": error,
+    }
+
+
+def _explained(case: dict[str, Any]) -> dict[str, Any]:
+    name = _name(case)
     context = case.get("context") or {}
     if not isinstance(context, dict):
         raise ConsentError(f"{name}: context is no object; leave it out, or give its keys")
@@ -56,13 +83,13 @@ def explain(case: dict[str, Any]) -> dict[str, Any]:
         Campaigning(
             window=_campaign_window(context, name),
             subject=str(context.get("subject") or ""),
-            flags=frozenset(_flag(each) for each in context.get("content_flags") or ()),
+            flags=frozenset(map(kind_of_content, _texts(context, "content_flags", name))),
             moratoria=_moratoria(context, name),
         ),
         assumed=bool(context.get("assume_country_rule")),
     )
     standing = fold(_events(case, name), judge.purpose, at)
-    verdict = judged(_person(case, context), judge, standing, _prior(context, at, name))
+    verdict = judged(_person(case, context, name), judge, standing, _prior(context, at, name))
     used = standing.people["event_ids"].str.cat(sep=",")
     return answer(name, judge, verdict.iloc[0], used)
 
@@ -100,7 +127,7 @@ def answer(name: str, judge: Judge, verdict: "pd.Series[Any]", event_ids: str) -
 # ------------------------------------------------------------------ the person
 
 
-def _person(case: dict[str, Any], context: dict[str, Any]) -> pd.DataFrame:
+def _person(case: dict[str, Any], context: dict[str, Any], name: str) -> pd.DataFrame:
     """One row for `tasks.consent.evaluate`."""
     number = pd.Series([str(case.get("phone") or "")], dtype="str")
     country = str(case.get("country") or "").upper()
@@ -108,7 +135,7 @@ def _person(case: dict[str, Any], context: dict[str, Any]) -> pd.DataFrame:
     frame["region"] = _region(frame["region"].iloc[0], country)
     address = pd.Series([str(case.get("subdivision") or "")], dtype="str")
     frame["subdivisions"] = places.subdivisions(frame["e164"], frame["region"], address)
-    zones = case.get("timezone") or ",".join(map(str, context.get("candidate_timezones") or []))
+    zones = case.get("timezone") or ",".join(_texts(context, "candidate_timezones", name))
     frame["zones"] = str(zones) if zones else places.candidate_zones(frame["e164"])
     return frame.assign(
         number_key="",
@@ -152,13 +179,13 @@ def _count(value: Any) -> int:
     if isinstance(value, list | tuple):
         return len(value)
     said = str(value or 0)
-    return int(said) if said.isdigit() else 1
+    return int(said) if said.isdecimal() else 1
 
 
 def _events(case: dict[str, Any], name: str) -> pd.DataFrame:
     """Columns as of `data.consent_standing.fold`."""
     rows = []
-    for place, event in enumerate(case.get("consent_events") or []):
+    for place, event in enumerate(_objects(case, "consent_events", name)):
         where = f"{name}: consent_events[{place}]"
         kind = _field(event, "type", where)
         if kind not in TYPES:
@@ -183,6 +210,8 @@ def _events(case: dict[str, Any], name: str) -> pd.DataFrame:
 
 def _scopes(kind: str, given: Any) -> list[str]:
     """An opt-in of an unknown scope counts for nothing, what stops messages for everything."""
+    if given in (None, "", []) and kind == "opt_in":
+        return ["marketing"]
     told = given if isinstance(given, list) else [given or ALL_SCOPES]
     scopes = [ALL_SCOPES if scope == "all" else str(scope) for scope in told]
     gives = kind in ("opt_in", "relationship")
@@ -199,15 +228,23 @@ def _campaign_window(context: dict[str, Any], name: str) -> Windows | None:
     try:
         if weekly:
             return parse_windows(weekly)
-        return daily_window(*daily) if daily else None
-    except (TypeError, ValueError) as error:
-        raise ConsentError(f"{name}: the campaign window cannot be read: {error}") from None
+        if daily is None or daily == "":
+            return None
+        pair = re.split(r"\s*[-–]\s*", daily.strip()) if isinstance(daily, str) else daily
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise ValueError('write it as ["09:00", "20:00"]')
+        return daily_window(*pair)
+    except TypeError:
+        told = "a weekday has a list of windows"
+    except ValueError as error:
+        told = str(error)
+    raise ConsentError(f"{name}: the campaign window cannot be read: {told}")
 
 
 def _moratoria(context: dict[str, Any], name: str) -> tuple[Rule, ...]:
     found = []
-    for place, given in enumerate(context.get("moratoria") or []):
-        purpose, subdivision = given.get("purpose") or "*", given.get("subdivision") or ""
+    for place, given in enumerate(_objects(context, "moratoria", name)):
+        purpose, subdivision = given.get("purpose") or "*", str(given.get("subdivision") or "")
         try:
             rule = Rule.model_validate(
                 {
@@ -232,10 +269,6 @@ def _moratoria(context: dict[str, Any], name: str) -> tuple[Rule, ...]:
     return tuple(found)
 
 
-def _flag(given: Any) -> str:
-    return re.sub(r"[\s-]+", "_", str(given).strip().lower())
-
-
 def _prior(context: dict[str, Any], at: datetime, name: str) -> pd.DataFrame:
     sends = [
         (
@@ -243,7 +276,7 @@ def _prior(context: dict[str, Any], at: datetime, name: str) -> pd.DataFrame:
             str(send.get("subject") or ""),
             _instant(send, "sent_at", f"{name}: prior_sends[{place}]"),
         )
-        for place, send in enumerate(context.get("prior_sends") or [])
+        for place, send in enumerate(_objects(context, "prior_sends", name))
     ]
     return pd.DataFrame(
         [send for send in sends if send[-1] <= at],
@@ -252,8 +285,8 @@ def _prior(context: dict[str, Any], at: datetime, name: str) -> pd.DataFrame:
 
 
 def _deadline(context: dict[str, Any], name: str) -> datetime | None:
-    field = next((field for field in ("not_after", "deadline") if context.get(field)), None)
-    return None if field is None else _instant(context, field, name)
+    given = [_instant(context, field, name) for field in _DEADLINES if context.get(field)]
+    return min(given, default=None)
 
 
 def _check_tzdata(context: dict[str, Any], name: str) -> None:
@@ -269,6 +302,27 @@ def _check_tzdata(context: dict[str, Any], name: str) -> None:
 # ------------------------------------------------------------------ fields
 
 
+def _name(case: dict[str, Any]) -> str:
+    return str(case.get("id", "case"))
+
+
+def _objects(given: dict[str, Any], field: str, where: str) -> list[dict[str, Any]]:
+    value = given.get(field)
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+        raise ConsentError(f"{where}: {field} is no list of objects; leave it out, or write one")
+    return value
+
+
+def _texts(given: dict[str, Any], field: str, where: str) -> list[str]:
+    value = given.get(field)
+    texts = [value] if isinstance(value, str) and value else value or []
+    if not isinstance(texts, list) or not all(isinstance(each, str) for each in texts):
+        raise ConsentError(f"{where}: {field} is no list of texts; leave it out, or write one")
+    return texts
+
+
 def _field(given: dict[str, Any], field: str, where: str) -> str:
     value = given.get(field)
     if not isinstance(value, str) or not value:
@@ -281,6 +335,8 @@ def _instant(given: dict[str, Any], field: str, where: str) -> datetime:
         instant = datetime.fromisoformat(_field(given, field, where))
     except ValueError:
         instant = None
+    if instant is not None and instant.year not in _YEARS:
+        raise ConsentError(f"{where}: {field} is in no year that people send messages in")
     if instant is None or instant.tzinfo is None:
         raise ConsentError(f"{where}: {field} is no instant; write it as 2026-03-01T12:00:00Z")
     return instant.astimezone(UTC)

@@ -1,7 +1,8 @@
 """Messages that cannot go as planned: judged again, by the rules and the ledger of that moment.
 
-Two occasions: a claim refuses them, or they were deferred and their opening has come. Statements
-are in `data.deferral`, verdicts in `tasks.verdicts`. Does not import Prefect.
+Three occasions: a claim refuses them, they were deferred and their opening has come, or the rules
+have changed since they were planned. Statements are in `data.deferral`, verdicts in
+`tasks.verdicts`. Does not import Prefect.
 """
 
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from data.database import now, patiently
 from data.ledger import DEFERRED, QUEUED
 from data.privacy import impersonal
 from data.recheck import LEAVES_WITHIN
+from data.rules import rules
 from data.tables import CampaignRun
 from tasks import verdicts
 from tasks.hours import parse_hours
@@ -40,6 +42,20 @@ def put_aside(run: CampaignRun, batch: int | None = None) -> None:
         lambda after: deferral.unclaimable(run, batch, after),
         lambda page: _wait(run, page[page["id"].isin(allowed)]),
     )
+
+
+@impersonal
+def look_again(run: CampaignRun) -> None:
+    """Judge what is queued anew where the rules are no longer those that it was planned by.
+
+    A claim asks for what changes by the minute; not whether there are new rules.
+    """
+    version = rules().version
+    if run.versions.get("rules", version) == version:
+        return
+    _judge_all(run, QUEUED, lambda after: deferral.waiting(run, after))
+    run.versions = {**run.versions, "rules": version}
+    patiently(lambda: runs.store(run.id, versions=run.versions))
 
 
 @impersonal

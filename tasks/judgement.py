@@ -6,6 +6,7 @@ what the ledger says (data.consent_standing).
 """
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +14,7 @@ from typing import NamedTuple
 
 from data.consent_ledger import ConsentError
 from data.rules import BASES, PURPOSES, Period, Rule, Windows, rules
-from tasks.purpose import PROMOTIONAL
+from tasks.purpose import SERVICE, UNSPACED, is_promotional
 from tasks.ruled_hours import RuledHours, hours_of, why_closed
 from tasks.windows import Hours, open_span, zones_known
 
@@ -38,7 +39,7 @@ class Campaigning:
     subject: str = ""
     """What it is about, for caps on one subject; "" is taken for every subject."""
     flags: frozenset[str] = frozenset()
-    """Kinds of content; `promotional` makes any purpose marketing."""
+    """Kinds of content; one that promotes (tasks.purpose) makes any purpose marketing."""
     text: str | None = None
     """The template, which must say how to opt out; None: not looked at."""
     moratoria: tuple[Rule, ...] = ()
@@ -134,7 +135,7 @@ class Judge:
         if purpose not in PURPOSES:
             raise ConsentError(f"{purpose!r} is no purpose: use one of {', '.join(PURPOSES)}")
         self.stated_purpose = purpose
-        self.purpose = "marketing" if PROMOTIONAL in campaign.flags else purpose
+        self.purpose = "marketing" if any(map(is_promotional, campaign.flags)) else purpose
         """As it is judged."""
         self.at, self.not_after, self.campaign, self._assumed = at, not_after, campaign, assumed
         self._hours: dict[tuple[str, str], RuledHours] = {}
@@ -312,9 +313,12 @@ def _opt_out_text(judge: Judge, person: Person, rows: _Rows) -> Block | None:
 
 
 def _says(text: str, word: str) -> bool:
-    # A word, but STOP36179 is how French texts name the number to answer to.
-    pattern = rf"(?<!\w){re.escape(word.casefold())}(?![^\W\d_])"
-    return re.search(pattern, text.casefold()) is not None
+    # A word, but STOP36179 is how French texts name the number to answer to, and some scripts do
+    # not part words.
+    text, word = (unicodedata.normalize("NFKC", each).casefold() for each in (text, word))
+    before = "" if re.match(f"[{UNSPACED}]", word) else rf"(?<![^\W{UNSPACED}])"
+    behind = "" if re.search(f"[{UNSPACED}]$", word) else rf"(?![^\W\d_{UNSPACED}])"
+    return re.search(before + re.escape(word) + behind, text) is not None
 
 
 _CONTENT = {
@@ -325,13 +329,30 @@ _CONTENT = {
 
 
 def _content(judge: Judge, person: Person, rows: _Rows) -> Block | None:
-    for flag in sorted(judge.campaign.flags - {PROMOTIONAL}):
+    for flag in sorted(judge.campaign.flags):
+        if is_promotional(flag):
+            continue
         named = [row for row in rows if flag in row.flags]
+        if not named and judge.purpose in SERVICE and not _is_known(flag):
+            return _unknown_content(judge, person)
         for row in named or [row for row in rows if "*" in row.flags]:
             reason = _CONTENT.get(row.effect or "", "")
             if reason and not (row.effect == "age_gate" and person.age_verified):
                 return Block(reason, row.id)
     return None
+
+
+def _is_known(flag: str) -> bool:
+    return any(flag in row.flags for row in rules().rows)
+
+
+def _unknown_content(judge: Judge, person: Person) -> Block:
+    """What marketing may not say because nobody has looked at it, a service message may not."""
+    local = person.subdivisions.split(",")
+    found = rules().applying("content", "marketing", person.country, local, at=judge.at)
+    asked = {row.id: row for row in found if "*" in row.flags}
+    judge.consulted |= asked
+    return Block("content_prohibited", next(iter(asked), "content"))
 
 
 def _sender(judge: Judge, person: Person, rows: _Rows) -> Block | None:

@@ -16,7 +16,18 @@ from tasks.message_language import TemplateError, parse
 PROMOTIONAL = "promotional"
 """The kind of content that says so itself."""
 
-_RAISED = ("transactional", "alert", "otp")
+PROMOTIONS = {PROMOTIONAL, "promotion", "promo", "marketing", "advertising", "advertisement", "ad"}
+PROMOTIONS |= {"discount", "offer", "sale", "coupon", "upsell", "cross_sell"}
+"""Names of the same; their plurals are too."""
+
+UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
+)
+"""Letters of the scripts that do not part words, for a class of a regular expression."""
+
+SERVICE = ("transactional", "alert", "otp")
+"""The purposes that promotional content raises."""
+
 _MOST_WORDS = 3
 
 # Texts are compared without case and accents (`_plain`). A word that also has a plain meaning
@@ -86,13 +97,14 @@ _TOLD = re.compile(
     | ["'“”«»„](?:{_KEYWORDS})["'“”«»„]
     | (?<!\w)(?:{_KEYWORDS})\s?(?:[=:]|2(?:\s?end|\s?quit|\s?stop))
     | (?<!\w)stop\s(?:to\s(?:end|opt|stop|quit|cancel|unsub\w*)|(?:au\s|an\s|to\s)?\d{{4,}})
+    | 回[复覆]\s?["“”「]?(?:{_KEYWORDS})(?![^\W{UNSPACED}])
     | \bopt[\s-]?out\b | \bunsub(?:scribe)?\b | \babmelden\b | \babbestellen\b | \bdesabonn\w+
     | \bdesinscri\w+ | \b(?:darse|darte|dar)\sde\sbaja\b | \bcancelar\s(?:a\s)?(?:su)?(?:in)?scri\w+
     | \bdisiscri\w+ | \bafmelden\b | \buitschrijven\b | 退订 | 配信停止
     """,
     re.VERBOSE,
 )
-_SHOUTED = re.compile(rf"(?<!\w)(?:{_KEYWORDS.upper()})(?!\w)")
+_SHOUTED = re.compile(rf"(?<![^\W{UNSPACED}])(?:{_KEYWORDS.upper()})(?![^\W{UNSPACED}])")
 
 
 def raised(purpose: str, message: str, content: Collection[str] = ()) -> tuple[str, str]:
@@ -103,15 +115,26 @@ def raised(purpose: str, message: str, content: Collection[str] = ()) -> tuple[s
     That any of it makes the whole message marketing is written into India's regulations (TCCCPR
     2018, second amendment of February 2025), and is the careful reading of the others.
     """
-    if purpose not in _RAISED:
+    if purpose not in SERVICE:
         return purpose, ""
-    if PROMOTIONAL in content:
+    if any(is_promotional(kind) for kind in content):
         return "marketing", "its content is named promotional"
     found = list(dict.fromkeys(_promotional_words(message)))
     if not found:
         return purpose, ""
     named = ", ".join(f"“{words}”" for words in found[:_MOST_WORDS])
     return "marketing", f"promotional content: {named}"
+
+
+def kind_of_content(given: object) -> str:
+    """Return the name of a kind of content as the rules write it."""
+    return re.sub(r"[\s-]+", "_", str(given).strip().lower())
+
+
+def is_promotional(kind: str) -> bool:
+    """Whether a kind of content makes a message marketing."""
+    name = kind_of_content(kind)
+    return name in PROMOTIONS or name.removesuffix("s") in PROMOTIONS
 
 
 def with_opt_out(message: str, opt_out_text: str) -> str:

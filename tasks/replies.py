@@ -9,7 +9,7 @@ import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 
-from tasks.reply_phrases import BREAK, Phrases, fold, phrases
+from tasks.reply_phrases import BREAK, Phrases, fold, latin_lookalike, phrases
 
 OPT_OUT, OPT_IN, HELP, REVIEW, NONE = "opt_out", "opt_in", "help", "review", "none"
 
@@ -27,6 +27,11 @@ _NEAR = 3
 """So many words more leave a keyword at the beginning the keyword of the reply."""
 _LONG = 8
 """Keywords longer than that are recognised with two slips."""
+_SHORT = 8
+"""So many words that end with a keyword ask for what it says."""
+_FEW_LETTERS, _UNSPACED = 24, 12
+"""So many letters are a short text; so many at most are a word where blanks are written."""
+_STOP_SIGN = re.compile("[🛑⛔🚫]")
 
 
 @dataclass(frozen=True)
@@ -49,8 +54,11 @@ def classify(text: str, *, question_pending: bool = False) -> Reply:
     review: that costs a contact, the other way it costs a right.
     """
     known = phrases()
-    body = _own_words(text, known)
+    own = _own_text(text, known)
+    body = _cut(known.patterns["footers"], fold(own))
     words = _words(body)
+    if not _core(words, known) and _STOP_SIGN.search(own):
+        return Reply(OPT_OUT, "sign", True)
     if not words:
         return Reply(NONE, "empty", False)
     if known.patterns["automatic"].match(body, 2):
@@ -58,6 +66,7 @@ def classify(text: str, *, question_pending: bool = False) -> Reply:
     return (
         _keyword(words, text, known, question_pending)
         or _request(body, known)
+        or _not_understood(body, text, known)
         or Reply(NONE, "other", False)
     )
 
@@ -66,8 +75,8 @@ def _words(body: str) -> list[str]:
     return [word for word in body.split() if word != BREAK]
 
 
-def _own_words(text: str, known: Phrases) -> str:
-    """The folded text without what it quotes: reactions, quoted lines, our own footer."""
+def _own_text(text: str, known: Phrases) -> str:
+    """The text without what it quotes: reactions and quoted lines."""
     text = _without_reaction(text, known)
     lines = []
     for line in text.splitlines():
@@ -76,8 +85,7 @@ def _own_words(text: str, known: Phrases) -> str:
         if _QUOTED_LINE.match(line) and not _is_keyword(fold(line), known):
             continue
         lines.append(line)
-    body = fold("\n".join(lines))
-    return _cut(known.patterns["footers"], body)
+    return "\n".join(lines)
 
 
 def _is_keyword(body: str, known: Phrases) -> bool:
@@ -87,7 +95,6 @@ def _is_keyword(body: str, known: Phrases) -> bool:
 def _without_reaction(text: str, known: Phrases) -> str:
     opening = _QUOTATION.search(text)
     if not opening:
-        # "Liked an image", "Loved a movie": nothing is quoted, and nothing is asked for.
         return text
     before = text[: opening.start()]
     folded = fold(before)
@@ -153,6 +160,7 @@ def _request(body: str, known: Phrases) -> Reply | None:
         return Reply(REVIEW, "unclear", True)
     mended = _blank(known.patterns["unrelated"], mended)
     requested, rest = _unnegated(known.patterns["requests"], mended, known)
+    requested = requested or _inside(mended, known)
     unclear = known.patterns["unclear"].search(rest)
     clauses = [clause.split() for clause in rest.split(BREAK) if clause.strip()]
     meant = slips and _core(_words(mended), known) in known.words[OPT_OUT]
@@ -222,7 +230,8 @@ def _standing_alone(
     """A keyword as a clause or line of its own, or at the beginning of one."""
     firm, every = known.words["firm"], known.words[OPT_OUT]
     cores = [_core(clause, known) for clause in clauses]
-    if any(core in firm for core in cores):
+    whole = len(cores) == 1 and cores[0] in known.words["bare"]
+    if whole or any(core in firm for core in cores) or _ends_with_keyword(cores, rest, known):
         return True
     if not cores:
         return False
@@ -235,6 +244,56 @@ def _standing_alone(
     if first[0] in firm:
         return not unclear or not rest[unclear.start() :].startswith(first[0])
     return first[0] in every and bool(unclear) and len(first) + others <= 8
+
+
+def _ends_with_keyword(cores: list[str], rest: str, known: Phrases) -> bool:
+    """A short text that ends with a keyword as a request: `enough already stop`."""
+    last = cores[-1].split() if cores else []
+    return (
+        len(last) > 1
+        and last[-1] in known.words["bare"]
+        and last[-2] != _NOTHING
+        and len(_words(rest)) <= _SHORT
+        and not known.patterns["unasked"].search(rest)
+    )
+
+
+def _inside(body: str, known: Phrases) -> bool:
+    """A request in a script that writes no blanks between words."""
+    if body.isascii() or not any(said in body for said in known.words["inside"]):
+        return False
+    for other in known.words["inside_not"]:
+        body = body.replace(other, _NOTHING)
+    return any(said in body for said in known.words["inside"])
+
+
+def _not_understood(body: str, text: str, known: Phrases) -> Reply | None:
+    """A text of another script: held where it says little and asks nothing, or has a keyword."""
+    words = _words(body)
+    letters = [letter for word in words for letter in word if letter.isalpha()]
+    foreign = sum(map(_is_foreign, letters))
+    core = _core(words, known)
+    if not core or foreign * 2 <= len(letters):
+        return None
+    spoken = " ".join(words)
+    if known.patterns["unrelated"].search(body) or any(
+        other in spoken for other in known.words["inside_not"]
+    ):
+        return None
+    blanks = " " in spoken or max(map(len, words)) <= _UNSPACED
+    short = len(core.split()) <= _NEAR and blanks and len(letters) <= _FEW_LETTERS
+    asks = any(sign in text for sign in "?？؟;")
+    if (short and not asks) or any(
+        len(keyword) > 1 and not keyword.isascii() and keyword in spoken
+        for keyword in known.words[OPT_OUT]
+    ):
+        return Reply(REVIEW, "not understood", True)
+    return None
+
+
+def _is_foreign(letter: str) -> bool:
+    """Whether a letter is of another script than Latin."""
+    return letter >= "\u0370" and not "\u1e00" <= letter <= "\u1eff"
 
 
 def _mended(body: str, known: Phrases) -> tuple[str, bool]:
@@ -292,9 +351,26 @@ def _meant(word: str, alone: bool, known: Phrases) -> str:
     once = _unrepeated(word)
     found = once if once in known.words["slips"] else None
     meant = found or _slips().get(word) or _slips().get(once) or _far_slip(word)
+    meant = meant or _lookalike(word, known) or (_inserted(word, known) if alone else None)
     if not meant or (meant in known.words["slips_alone"] and not alone):
         return word
     return meant
+
+
+def _lookalike(word: str, known: Phrases) -> str | None:
+    """The keyword that a word of Cyrillic or Greek letters looks like, С also for its sound."""
+    if word.isascii():
+        return None
+    latin = latin_lookalike(word)
+    return next(
+        (each for each in (latin, latin.replace("c", "s")) if each in known.words["slips"]), None
+    )
+
+
+def _inserted(word: str, known: Phrases) -> str | None:
+    """The keyword that a word is with one letter too many, wherever that is."""
+    shorter = (word[:at] + word[at + 1 :] for at in range(len(word)))
+    return next((each for each in shorter if each in known.words["slips"]), None)
 
 
 def _unrepeated(word: str) -> str:

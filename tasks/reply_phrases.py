@@ -20,7 +20,7 @@ BREAK = "/"
 
 WORDS = (
     *("opt_out", "firm", "opt_in", "help", "yes", "no", "polite"),
-    *("slips", "slips_alone", "no_slips"),
+    *("slips", "slips_alone", "no_slips", "bare", "inside", "inside_not"),
 )
 PHRASES = (
     "held",
@@ -30,6 +30,7 @@ PHRASES = (
     "negations",
     "between",
     "complaints",
+    "unasked",
     "footers",
     "reactions",
     "automatic",
@@ -37,6 +38,8 @@ PHRASES = (
 _KEYS = {"language", "source", "sets", *WORDS, *PHRASES}
 
 _TURKISH = str.maketrans({"İ": "i", "ı": "i"})
+# Letters with a stroke, which many type without it; Unicode does not take them apart.
+_STROKES = str.maketrans("łøđ", "lod")
 # Latin letters that other scripts have too, for words that mix the two.
 _LOOKALIKES = str.maketrans("авеkмнорстухіјѕԁαορτυικν", "abekmhopctyxijsdaoptuikv")
 _ACCENTS = re.compile("[\u0300-\u036f\u0591-\u05c7\u0640\u064b-\u0655\ufe00-\ufe0f]")
@@ -61,6 +64,7 @@ def fold(text: str) -> str:
     and apostrophes inside words go. `Stop! Don't  text ME` becomes `/ stop / dont text me /`.
     """
     plain = unicodedata.normalize("NFKC", _PICTURE.sub(" ", text)).translate(_TURKISH).casefold()
+    plain = plain.translate(_STROKES)
     plain = _ACCENTS.sub("", unicodedata.normalize("NFD", plain))
     plain = unicodedata.normalize("NFC", plain)
     plain = "".join(map(_seen, plain))
@@ -98,6 +102,11 @@ def _separated(character: str) -> str:
 def _unmixed(word: str) -> str:
     if word.isascii() or not any("a" <= letter <= "z" for letter in word):
         return word
+    return latin_lookalike(word)
+
+
+def latin_lookalike(word: str) -> str:
+    """Return the word with the Latin letters that its Cyrillic and Greek ones look like."""
     return word.translate(_LOOKALIKES)
 
 

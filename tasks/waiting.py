@@ -28,8 +28,10 @@ class Wait:
 
 def waiting(run: CampaignRun) -> list[Wait]:
     """Return what a run waits for; nothing for one that has ended."""
-    if standing_runs.is_standing(run):
-        return _answers(run)
+    return _answers(run) if standing_runs.is_standing(run) else _campaign(run)
+
+
+def _campaign(run: CampaignRun) -> list[Wait]:
     match run.state:
         case runs.PREPARING:
             return [_preparation(run)]

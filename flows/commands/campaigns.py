@@ -225,8 +225,13 @@ def _print_plan(out: Console, run: "CampaignRun") -> None:
     with reading() as connection:
         plan = figures.planned(connection, run.id)
         samples = figures.sample_messages(connection, run.id, _SAMPLES_SHOWN)
-    outcomes = plan["outcome"].replace("queued", "to send")
-    _print_rows(out, zip(outcomes, plan["reason"].map(wording.reason), plan["rows"], strict=True))
+    told = plan.assign(
+        outcome=plan["outcome"].replace("queued", "to send"),
+        reason=plan["reason"].map(wording.reason),
+    )
+    # By reason, as the result will be; by rule and source it is in the preview.
+    rows = told.groupby(["outcome", "reason"], sort=False, as_index=False)["rows"].sum()
+    _print_rows(out, zip(rows["outcome"], rows["reason"], rows["rows"], strict=True))
     texts = samples["text"].map(wording.SampleText(run.parameters["message"]).mask)
     for row, to, text in zip(samples["row"], mask_column(samples["recipient"]), texts, strict=True):
         out.print(f"row {row} to {to}: {text}", markup=False)

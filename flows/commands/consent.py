@@ -44,7 +44,8 @@ def import_consent(
     """Append a file of opt-ins, opt-outs and other consent events to the ledger.
 
     Types: opt_in, opt_out, opt_in_pending, relationship, registry_check, deactivated. A file never
-    lifts an opt-out, and importing it twice changes nothing.
+    lifts an opt-out, and importing it twice changes nothing. Ends with status 1 where a record was
+    rejected; the others are recorded.
     """
     import pandas as pd
 
@@ -63,6 +64,11 @@ def import_consent(
         source.partitions(), default_country=default_country, name=file.name, reject=reject
     )
     print(f"{done.read:,} records read, {done.recorded:,} recorded, {done.rejected:,} rejected")
+    if done.rejected:
+        raise SmsError(
+            f"{file.name}: {done.rejected:,} records were rejected and are not in the ledger; mend"
+            " them as their lines say and import the file again"
+        )
 
 
 def export_history(
@@ -236,8 +242,11 @@ def _in_words(told: dict[str, Any]) -> list[str]:
 def _explain_cases(file: Path) -> None:
     import orjson
 
+    from data.rules import rules
     from tasks import consent_cases
 
+    # What is wrong with the rules is wrong with no case.
+    _ = rules().rows
     try:
         lines = sys.stdin.buffer if str(file) == "-" else file.open("rb")
     except OSError as error:
@@ -246,15 +255,15 @@ def _explain_cases(file: Path) -> None:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
+        case: Any = None
         try:
             case = orjson.loads(line)
-            if not isinstance(case, dict):
-                raise SmsError("not a JSON object")
-            print(orjson.dumps(consent_cases.explain(case)).decode())
+            told = orjson.dumps(consent_cases.explain(case))
         except (orjson.JSONDecodeError, SmsError) as error:
             # The other cases still want their verdicts; each output line answers one input line.
-            print(orjson.dumps({"error": f"line {number}: {error}"}).decode())
+            told = orjson.dumps(consent_cases.unreadable(case, f"line {number}: {error}"))
             failed = True
+        print(told.decode())
     if failed:
         raise SmsError(f"{file}: some cases could not be judged; their lines say why")
 

@@ -51,7 +51,7 @@ def test_without_a_scope_an_opt_out_means_all_and_an_opt_in_marketing() -> None:
     ("row", "column"),
     [
         ({"type": "opt_in"}, "recipient"),
-        ({"phone": "1", "type": "subscribed"}, "type"),
+        ({"phone": "1", "type": "perhaps"}, "type"),
         ({"phone": "1"}, "type"),
         ({"phone": "1", "type": "opt_in", "scope": "newsletter"}, "scope"),
         ({"phone": "1", "type": "opt_in", "occurred_at": "01/03/2026"}, "occurred_at"),
@@ -161,3 +161,38 @@ def test_an_import_twice_changes_nothing_and_revives_nobody(
     pd.testing.assert_frame_equal(once.people[columns], twice.people[columns])
     pd.testing.assert_frame_equal(once.consents, twice.consents)
     assert once.people["opted_out"].iloc[0] or not alone.people["opted_out"].iloc[0]
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("unsubscribed", "opt_out"),
+        ("Unsubscribe", "opt_out"),
+        ("opted_out", "opt_out"),
+        ("Opted-Out", "opt_out"),
+        ("opt out", "opt_out"),
+        ("optout", "opt_out"),
+        ("STOP", "opt_out"),
+        ("subscribed", "opt_in"),
+        ("opted_in", "opt_in"),
+        ("opt-in", "opt_in"),
+    ],
+)
+def test_words_of_other_systems_for_a_type_are_understood(written: str, meant: str) -> None:
+    told, rejects = imported({"phone": "1", "type": written})
+    assert rejects.empty
+    scope = "*" if meant == "opt_out" else "marketing"
+    assert told[["type", "scope"]].to_numpy().tolist() == [[meant, scope]]
+
+
+def test_an_import_for_another_channel_gives_no_consent_and_its_opt_out_counts() -> None:
+    told, _ = imported(
+        {"phone": "1", "type": "opt_in", "channel": "email"},
+        {"phone": "2", "type": "opt_in", "channel": "SMS"},
+        {"phone": "3", "type": "opt_out", "channel": "email"},
+        {"phone": "4", "type": "deactivated", "status": "SUSPEND"},
+    )
+    standing = fold(told.assign(id="e", number_key=told["recipient"]), "marketing")
+    assert standing.consents["number_key"].tolist() == ["2"]
+    people = standing.people.set_index("number_key")
+    assert people.index[people["opted_out"] | people["deactivated"]].tolist() == ["3"]

@@ -233,6 +233,7 @@ def test_standing_of_numbers_without_events_is_empty(database: str) -> None:
         "deactivated",
         "registry",
         "event_ids",
+        "revoked_at",
     ]
     assert list(found.consents.columns) == ["number_key", "basis", "occurred_at", "last_active"]
     assert found.people.empty
@@ -349,3 +350,87 @@ def test_what_smells_of_bulk_is_an_import(source: str, method: str, expected: bo
 def test_a_purpose_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ConsentError, match="'adverts' is no purpose"):
         opt_out_stands(EVENTS.c.number_key, "adverts")
+
+
+@pytest.mark.parametrize(
+    ("evidence", "counts"),
+    [
+        ({}, True),
+        ({"channel": None}, True),
+        ({"channel": "sms"}, True),
+        ({"channel": "Text messages"}, True),
+        ({"channels": ["email", "MMS"]}, True),
+        ({"channels": "all"}, True),
+        ({"channel": "email"}, False),
+        ({"channel": "call"}, False),
+        ({"channels": ["email", "whatsapp"]}, False),
+        ({"channels": []}, False),
+        ({"names_sms": True}, True),
+        ({"names_sms": False}, False),
+        ({"covers_sms": "no"}, False),
+        ({"channel": "sms", "includes_sms": False}, False),
+    ],
+)
+@pytest.mark.parametrize("kind", ["opt_in", "relationship"])
+def test_what_was_given_for_other_channels_is_no_consent_to_texts_and_lifts_nothing(
+    sqlite: str, kind: str, evidence: Event, counts: bool
+) -> None:
+    given = event(kind, NOON + DAY, basis="express", evidence=evidence)
+    assert bases([given]) == ({"express"} if counts else set())
+    if kind == "opt_in":
+        history = [opt_out(NOON, evidence={}), given]
+        assert of_history(history)["opted_out"] == (not counts)
+        record(events(*history))
+        (key,) = number_keys([A])
+        if evidence != {"channels": []}:
+            assert (key in stopped("marketing")) == (not counts)
+        with reading() as connection:
+            found = standing(connection, pd.Series([key]), "marketing")
+        assert found.people["opted_out"].tolist() == [not counts]
+
+
+def test_sql_reads_channels_on_both_databases(database: str) -> None:
+    one, other = "+12015550170", "+12015550171"
+    back = [
+        opt_in(NOON + DAY, recipient=one, evidence={"channels": ["email", "SMS"]}),
+        opt_in(NOON + DAY, recipient=other, evidence={"channels": ["email", "call"]}),
+    ]
+    record(events(*(opt_out(NOON, recipient=who, evidence={}) for who in (one, other)), *back))
+    keys = number_keys([one, other])
+    assert stopped("marketing") & set(keys) == {keys[1]}
+
+
+@pytest.mark.parametrize(
+    ("status", "ends"),
+    [("SUSPEND", False), ("resume", False), ("DEACT", True), ("TRANSFER", True), (None, True)],
+)
+def test_a_number_that_its_carrier_suspended_is_not_deactivated(
+    database: str, status: str | None, ends: bool
+) -> None:
+    who = f"+1201555018{len(status or '')}"
+    gone = event("deactivated", NOON, recipient=who, evidence={"status": status})
+    record(events(gone))
+    (key,) = number_keys([who])
+    for purpose in ("marketing", "emergency"):
+        assert (key in stopped(purpose)) == ends
+        with reading() as connection:
+            found = standing(connection, pd.Series([key]), purpose)
+        assert found.people["deactivated"].tolist() == [True] * ends
+
+
+@pytest.mark.parametrize(
+    ("history", "revoked_at"),
+    [
+        ([opt_in(NOON)], None),
+        ([opt_out(NOON), opt_in(NOON + DAY)], NOON),
+        ([opt_out(NOON), opt_out(NOON + DAY), opt_in(NOON + 2 * DAY)], NOON + DAY),
+        ([event("deactivated", NOON), opt_in(NOON + DAY)], NOON),
+        ([opt_out(NOON, scope="otp"), opt_in(NOON + DAY)], None),
+    ],
+)
+def test_when_consent_was_last_revoked_is_known_though_it_was_lifted(
+    history: list[Event], revoked_at: datetime | None
+) -> None:
+    told = of_history(history)
+    assert not told["opted_out"]
+    assert (None if pd.isna(told["revoked_at"]) else told["revoked_at"]) == revoked_at

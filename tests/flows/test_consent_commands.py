@@ -13,6 +13,8 @@ from typer.testing import CliRunner, Result
 from data.consent_chain import head_file
 from data.database import reading, writing
 from data.errors import SmsError
+from data.rule_files import RulesError
+from data.settings import settings
 from data.tables import ConsentEvent
 from flows.cli import app
 
@@ -43,8 +45,9 @@ OPT_OUT = "+447911123456,opt_out,,,"
 def test_a_file_is_imported_and_its_rejects_are_told_by_row_and_column(
     sqlite: str, tmp_path: Path
 ) -> None:
-    done = imported(tmp_path, OPT_IN, OPT_OUT, "12,opt_out,,,", f"{NUMBER},subscribed,,,")
-    assert done.exit_code == 0, done.output
+    done = imported(tmp_path, OPT_IN, OPT_OUT, "12,opt_out,,,", f"{NUMBER},perhaps,,,")
+    assert done.exit_code == 1
+    assert "list.csv: 2 records were rejected" in str(done.exception)
     assert "4 records read, 2 recorded, 2 rejected" in done.output
     assert "row 3: recipient: " in done.output
     assert "row 4: type: use one of opt_in" in done.output
@@ -151,3 +154,36 @@ def test_why_a_number_gets_nothing_is_told_in_words(sqlite: str, tmp_path: Path)
     assert told[2].startswith("source: ")
     assert told[3] == "consent events: 1, 2"
     assert "5550199" not in "".join(told)
+
+
+def test_a_case_that_cannot_be_read_has_a_line_of_its_own(tmp_path: Path) -> None:
+    good = {"id": "good", "phone": "+12", "purpose": "alert", "instant": "2026-03-10T15:00:00Z"}
+    bad = good | {"id": "bad", "consent_events": ["opt_in"]}
+    early = good | {"id": "early", "instant": "0001-01-01T00:00:00+14:00"}
+    file = tmp_path / "cases.jsonl"
+    lines = ["{", "[]", *(json.dumps(case) for case in (bad, early, good))]
+    file.write_text("\n".join(lines) + "\n")
+    done = sms("explain", "--file", file)
+    assert done.exit_code == 1
+    assert isinstance(done.exception, SmsError)
+    told = [json.loads(line) for line in done.output.splitlines()]
+    assert [line["id"] for line in told] == [None, None, "bad", "early", "good"]
+    assert [line["reason_code"] for line in told] == ["unreadable_case"] * 4 + ["invalid_number"]
+    for number, line in enumerate(told[:4], start=1):
+        assert set(line) == {"id", "verdict", "reason_code", "error"}
+        assert line["verdict"] == "block"
+        assert line["error"].startswith(f"line {number}: ")
+
+
+def test_rules_that_cannot_be_read_are_one_error_of_no_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "rules.yaml"
+    broken.write_text("rules: [\n")
+    monkeypatch.setenv("SMS_RULES", str(broken))
+    settings.cache_clear()
+    file = tmp_path / "cases.jsonl"
+    file.write_text("{}\n{}\n")
+    done = sms("explain", "--file", file)
+    assert done.output == ""
+    assert isinstance(done.exception, RulesError)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from data.consent_ledger import ConsentError
 from data.rules import PURPOSES, Rule, daily_window
 from tasks.consent import Campaigning, evaluate
+from tasks.judgement import _says
 from tests.tasks.recipients import (
     FLORIDA,
     NEW_YORK,
@@ -201,6 +202,9 @@ def test_kinds_of_content_are_asked_one_by_one(
         ("Half price today. Reply STOP to end", "ok"),
         ("Half price today, stop to end", "ok"),
         ("Moitié prix. STOP36179", "ok"),
+        ("半价。拒收请回复stop", "ok"),
+        ("半价。ＳＴＯＰで停止", "ok"),
+        ("半价。拒收请回复stopper", "opt_out_text"),
         ("Half price today", "opt_out_text"),
         ("A nonstop sale", "opt_out_text"),
         ("Stopping by?", "opt_out_text"),
@@ -470,3 +474,38 @@ def test_an_empty_audience_has_no_verdicts() -> None:
 def test_a_purpose_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ConsentError, match="'advert' is no purpose"):
         judged({}, purpose="advert")
+
+
+@pytest.mark.parametrize(
+    ("text", "word", "says"),
+    [
+        ("拒收请回复TD", "td", True),
+        ("配信停止はこちら", "停止", True),
+        ("SMS停止", "停止", True),
+        ("ส่งSTOPเพื่อยกเลิก", "stop", True),
+        ("STOP36179", "stop", True),
+        ("ltd 拒收", "td", False),
+        ("请回复TDX", "td", False),
+        ("nonstop", "stop", False),
+        ("дистоп", "стоп", False),
+    ],
+)
+def test_a_word_ends_where_its_script_says_so(text: str, word: str, says: bool) -> None:
+    assert _says(text, word) == says
+
+
+@pytest.mark.parametrize(
+    ("opt_in_at", "reason"),
+    [
+        ("2025-01-01", "no_consent"),
+        (None, "no_consent"),
+        ("2026-03-01", "no_consent"),
+        ("2026-03-05", "ok"),
+    ],
+)
+def test_an_old_yes_of_the_audience_counts_no_more_after_a_stop_that_was_lifted(
+    opt_in_at: str | None, reason: str
+) -> None:
+    start = event("opt_in", "2026-03-03", basis="")
+    found = judged({"opt_in": "yes", "opt_in_at": opt_in_at}, ledger(STOP, start))
+    assert found["reason"] == reason

@@ -171,3 +171,127 @@ def test_a_case_that_cannot_be_read_says_where(fields: dict[str, object], words:
 )
 def test_the_context_is_read(context: dict[str, object], verdict: str) -> None:
     assert explain(case(context=context))["verdict"] == verdict
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"consent_events": "opt_in"},
+        {"consent_events": {"type": "opt_in"}},
+        {"consent_events": ["opt_in"]},
+        {"consent_events": 7},
+        {"context": {"prior_sends": ["2026-03-01T00:00:00Z"]}},
+        {"context": {"moratoria": "all"}},
+        {"context": {"moratoria": [None]}},
+        {"context": {"content_flags": 5}},
+        {"timezone": None, "context": {"candidate_timezones": 5}},
+        {"context": {"campaign_window": ["09:00", "12:00", "20:00"]}},
+        {"context": {"campaign_window": "09:00"}},
+        {"context": {"campaign_window": [9, 20]}},
+        {"context": {"campaign_windows_by_weekday": {"mon": 9}}},
+        {"instant": "0001-01-01T00:00:00+14:00"},
+        {"instant": "9999-12-31T23:59:59-14:00"},
+        {"consent_events": [SIGNED_UP | {"occurred_at": "0001-01-01T00:00:00Z"}]},
+        {"context": {"not_after": "9999-12-31T23:59:59Z"}},
+    ],
+)
+def test_a_case_of_another_shape_is_refused_in_words(fields: dict[str, object]) -> None:
+    with pytest.raises(ConsentError, match=r"^c-1: ") as refused:
+        explain(case(**fields))
+    assert "argument" not in str(refused.value)
+    assert "one of its fields" not in str(refused.value)
+
+
+def test_what_nobody_foresaw_is_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.consent_cases.judged", lambda *_: 1 / 0)
+    with pytest.raises(ConsentError, match=r"^c-1: one of its fields"):
+        explain(case())
+
+
+@pytest.mark.parametrize("window", ["11:30-20:00", "11:30 – 20:00", ["11:30", "20:00"]])
+def test_a_campaign_window_is_a_pair_or_a_text(window: object) -> None:
+    told = explain(case(context={"campaign_window": window}))
+    assert told["defer_until"] == "2026-03-10T15:30:00Z"
+
+
+@pytest.mark.parametrize(
+    "field", ["not_after", "deadline", "campaign_end", "campaign_ends_at", "expires_at"]
+)
+def test_the_earliest_end_of_a_campaign_counts(field: str) -> None:
+    context = {"campaign_window": ["11:30", "20:00"], field: "2026-03-10T15:10:00Z"}
+    told = explain(case(context={"not_after": "2026-04-01T00:00:00Z"} | context))
+    assert (told["verdict"], told["reason_code"]) == ("block", "deadline")
+
+
+SERVICE = SIGNED_UP | {"scope": "transactional"}
+
+
+@pytest.mark.parametrize(
+    ("flag", "reason"),
+    [
+        ("discount", "no_consent"),
+        ("Cross-Sell", "no_consent"),
+        ("never_heard_of", "content_prohibited"),
+        ("political", "ok"),
+        ("url", "ok"),
+    ],
+)
+@pytest.mark.parametrize("country", ["US", "DE"])
+def test_content_of_a_service_message_that_nobody_knows_is_not_sent(
+    country: str, flag: str, reason: str
+) -> None:
+    place: dict[str, object] = {}
+    if country == "DE":
+        place = {
+            "country": "DE",
+            "subdivision": None,
+            "phone": "+4915123456789",
+            "timezone": "Europe/Berlin",
+        }
+    told = explain(
+        case(
+            purpose="transactional",
+            consent_events=[SERVICE],
+            context={"content_flags": [flag]},
+            **place,
+        )
+    )
+    assert told["reason_code"] == reason
+
+
+@pytest.mark.parametrize("flag", ["discount", "sale"])
+def test_promotion_is_what_marketing_is_made_of(flag: str) -> None:
+    assert explain(case(context={"content_flags": flag}))["verdict"] == "send"
+
+
+@pytest.mark.parametrize(
+    ("more", "verdict"),
+    [
+        ({"channel": "sms"}, "send"),
+        ({"channel": "email"}, "block"),
+        ({"channels": ["email", "phone"]}, "block"),
+        ({"names_sms": False}, "block"),
+    ],
+)
+def test_consent_for_another_channel_is_none_for_texts(
+    more: dict[str, object], verdict: str
+) -> None:
+    assert explain(case(consent_events=[SIGNED_UP | more]))["verdict"] == verdict
+
+
+@pytest.mark.parametrize(("purpose", "verdict"), [("marketing", "send"), ("alert", "block")])
+def test_an_opt_in_without_a_scope_is_for_marketing(purpose: str, verdict: str) -> None:
+    given = {name: value for name, value in SIGNED_UP.items() if name != "scope"}
+    assert explain(case(purpose=purpose, consent_events=[given]))["verdict"] == verdict
+
+
+def test_an_opt_out_without_a_scope_is_of_everything() -> None:
+    stopped = {"type": "opt_out", "occurred_at": "2026-01-01T00:00:00Z", "channel": "email"}
+    told = explain(case(purpose="alert", consent_events=[SIGNED_UP | {"scope": "*"}, stopped]))
+    assert told["reason_code"] == "opted_out"
+
+
+@pytest.mark.parametrize(("status", "verdict"), [("SUSPEND", "send"), ("DEACT", "block")])
+def test_a_suspended_number_keeps_its_consent(status: str, verdict: str) -> None:
+    gone = {"type": "deactivated", "occurred_at": "2026-01-01T00:00:00Z", "status": status}
+    assert explain(case(consent_events=[SIGNED_UP, gone]))["verdict"] == verdict

@@ -308,3 +308,19 @@ def test_every_page_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     plans.add_messages(run, plans.numbers(5), state="deferred", opens_at=NOON - HOUR)
     assert deferring.release(run) == 5
     assert plans.states(run) == ["queued"] * 5
+
+
+def test_rules_that_changed_after_the_plan_hold_when_the_run_is_sent(monthly: None) -> None:
+    sent("one", NOON - HOUR)
+    run = campaign("two")
+    runs.store(run.id, versions={"rules": "those of the plan"})
+    run = runs.get_run(run.id)
+    deferring.look_again(run)
+    assert (message_of(run).state, message_of(run).rule) == ("deferred", "own/monthly")
+    assert run.versions["rules"] == runs.get_run(run.id).versions["rules"] != "those of the plan"
+
+
+def test_while_the_rules_are_those_of_the_plan_nothing_is_judged_again() -> None:
+    run = campaign()
+    deferring.look_again(run)
+    assert (message_of(run).state, message_of(run).caps) == ("queued", "")

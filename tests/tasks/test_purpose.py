@@ -142,3 +142,19 @@ def test_nothing_is_added_twice_or_where_nothing_was_given() -> None:
     assert once == "Hi Leave: example.com/o"
     assert with_opt_out(once, "Leave: example.com/o") == once
     assert with_opt_out("Hi", " ") == "Hi"
+
+
+@pytest.mark.parametrize(
+    "kind", ["promotional", "Promo", "advertising", "ads", "discount", "Cross-Sell", "cross sell"]
+)
+@pytest.mark.parametrize("purpose", ["transactional", "alert", "otp"])
+def test_content_that_promotes_by_any_name_makes_it_marketing(purpose: str, kind: str) -> None:
+    assert raised(purpose, "Your order is ready", [kind])[0] == "marketing"
+
+
+def test_other_content_leaves_the_purpose() -> None:
+    assert raised("alert", "Your order is ready", ["url", "political"]) == ("alert", "")
+
+
+def test_scripts_without_spaces_tell_how_to_opt_out() -> None:
+    assert says_how_to_opt_out("拒收请回复TD")

@@ -64,7 +64,21 @@ def test_a_keyword_needs_no_person(text: str, why: str) -> None:
     assert (reply.why, reply.review) == (why, False)
 
 
-@pytest.mark.parametrize("text", ["stop please", "stop?", "stpo", "take me off your list", "YES"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("stop please", "stop?", "stpo", "stoip", "take me off your list", "YES"),
+        *(
+            "Text STOP",
+            "enough already stop",
+            "🛑",
+            "ЅТОР",
+            "wypiszcie mnie",
+            "请不要再发短信",
+            "ладно",
+        ),
+    ],
+)
 def test_what_is_not_a_keyword_alone_is_shown_to_a_person(text: str) -> None:
     assert classify(text).review
 
