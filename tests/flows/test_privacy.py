@@ -18,7 +18,7 @@ import pytest
 
 from data import runs
 from data.settings import settings
-from tasks import preparation, reporting
+from tasks import planning, reporting
 from tests.flows.campaigns import Desk, Said, run_of
 from tests.flows.conftest import save_gateway
 from tests.sandboxes import SID, TOKEN
@@ -158,7 +158,7 @@ def refused_for_its_audience(season: Season) -> None:
 
 
 def broken_down_on_the_way(season: Season) -> None:
-    places = [(preparation, "_judge"), (preparation, "_excluded"), (reporting, "_latency")]
+    places = [(planning, "_judge"), (planning, "_excluded"), (reporting, "_latency")]
     for module, name in places:
         campaign = season.desk.campaign(season.audience())
         with mock.patch.object(module, name, side_effect=broken(season)):

@@ -12,8 +12,10 @@ from urllib.parse import unquote_to_bytes
 import pytest
 from sqlalchemy import select
 
+from data import runs
 from data.database import reading
 from data.tables import CampaignRun, DeliveryEvent, InboundMessage
+from tasks import judging
 from tasks.reconciliation import reconcile
 from tests import plans
 from tests.gateways_real.conftest import Chain
@@ -127,6 +129,11 @@ def test_a_smsbox_that_dies_and_comes_back_sends_nobody_a_message_twice(chain: C
     chain.kannel.start_smsbox()
     sender.join(MINUTE)
     assert not sender.is_alive()
+    if runs.get_run(run.id).state == runs.PAUSED:
+        # So many requests in a row had no clear answer that a person is to look first.
+        judging.forget(run.id)
+        runs.move(run.id, runs.SENDING)
+        plans.send(run, chain.gateway, rate=100)
     messages = plans.messages(run)
     taken = {to for to, message in messages.items() if message.state == "accepted"}
     in_doubt = {to for to, message in messages.items() if message.state == "in_doubt"}
