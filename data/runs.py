@@ -24,6 +24,9 @@ CANCELLED = "cancelled"
 FAILED = "failed"
 
 ENDED = frozenset({FINISHED, REJECTED, CANCELLED, FAILED})
+PAUSED_BY_HAND = "paused by hand"
+PAUSED_IN_UI = "paused in the Prefect UI"
+"""Notes of runs that a person has paused: no process takes them up by itself."""
 _NEXT = {
     PREPARING: {WAITING, SENDING, CANCELLED, FAILED},
     WAITING: {SENDING, REJECTED, CANCELLED},

@@ -88,7 +88,7 @@ class _Watch:
         if state.type in (StateType.CANCELLING, StateType.CANCELLED):
             self._cancel()
         elif state.type is StateType.PAUSED and runs.get_run(self._run.id).state == runs.SENDING:
-            runs.move(self._run.id, runs.PAUSED, note="paused in the Prefect UI")
+            runs.move(self._run.id, runs.PAUSED, note=runs.PAUSED_IN_UI)
 
     def _cancel(self) -> None:
         if runs.get_run(self._run.id).state not in runs.ENDED:

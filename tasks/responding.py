@@ -33,7 +33,7 @@ than one of these within the five minutes of a confirmation, and less than a flo
 AT_ONCE = 8
 """Gateways that send at one time."""
 _ENDING = 5.0
-_BY_HAND = ("paused by hand", "paused in the Prefect UI")
+_BY_HAND = (runs.PAUSED_BY_HAND, runs.PAUSED_IN_UI)
 
 _log = logging.getLogger("sms.responder")
 

@@ -117,32 +117,6 @@ def is_closed_day(zones: str, at: datetime, hours: tuple[Hours, ...]) -> bool:
     return False
 
 
-@lru_cache(maxsize=1024)
-def intersection(one: Windows, other: Windows) -> Windows:
-    """Return the windows that are open where both are."""
-    # A week is a circle: the second list is laid out over three turns of it.
-    turns = [
-        (start + turn, end + turn) for turn in (-10_080, 0, 10_080) for start, end in _week(other)
-    ]
-    both = _intersect(_merge(_week(one)), _merge(turns))
-    days: list[list[Interval]] = [[] for _ in range(7)]
-    for start, end in both:
-        # Cut at midnights: a window may reach into the day after its own, not further.
-        for day in range(start // 1440, (end - 1) // 1440 + 1):
-            begin = max(start - day * 1440, 0)
-            days[day % 7].append((begin, min(end - day * 1440, 1440)))
-    return tuple(tuple(sorted(pairs)) for pairs in days)
-
-
-def _week(windows: Windows) -> list[Interval]:
-    """The windows in minutes from Monday's midnight."""
-    return [
-        (day * 1440 + start, day * 1440 + end)
-        for day, pairs in enumerate(windows)
-        for start, end in pairs
-    ]
-
-
 class _Plain(NamedTuple):
     """Hours as far as a stretch of days needs them, so that what is kept rests on nothing else."""
 

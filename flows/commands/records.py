@@ -92,7 +92,7 @@ def pause(run: RunId) -> None:
 
     migrate()
     found = runs.find_run(run)
-    runs.move(found.id, runs.PAUSED, note="paused by hand")
+    runs.move(found.id, runs.PAUSED, note=runs.PAUSED_BY_HAND)
     print(f"run {found.id} is paused")
 
 

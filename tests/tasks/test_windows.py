@@ -13,7 +13,6 @@ from tasks.windows import (
     Hours,
     Span,
     ZoneError,
-    intersection,
     is_closed_day,
     open_span,
     tzdata_version,
@@ -394,18 +393,6 @@ def test_a_closed_day_is_one_without_any_window(
     zones: str, at: str, hours: Hours, closed: bool
 ) -> None:
     assert is_closed_day(zones, z(at), (Hours(ALWAYS), hours)) == closed
-
-
-@settings(max_examples=60, deadline=None)
-@given(weeks, weeks, minutes)
-def test_the_intersection_is_open_where_both_are(
-    one: Windows, other: Windows, at: datetime
-) -> None:
-    both = intersection(one, other)
-    for quarter in range(0, 7 * 96):
-        moment = at + timedelta(minutes=15 * quarter)
-        expected = is_open("UTC", moment, [Hours(one), Hours(other)])
-        assert is_open("UTC", moment, [Hours(both)]) == expected
 
 
 @pytest.mark.parametrize("zones", ["", "Etc/Unknown", "UTC,", "UTC,Mars/Base", "../etc/passwd"])
